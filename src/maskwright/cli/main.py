@@ -1,0 +1,79 @@
+"""``maskwright COMMAND``: only the module of the chosen command is imported, so help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from maskwright.errors import InputError
+
+COMMANDS = {
+    "models": "list the models and their published weights",
+    "train": "train a model on a folder of annotations",
+    "evaluate": "measure a model on annotated images",
+    "predict": "find the objects in images, files or whole folders",
+    "score": "measure result files against annotations, without a model",
+}
+"""Command -> help. Each lives in ``maskwright.cli.COMMAND`` and has ``configure(parser)`` and ``run(args) -> int``."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 in part, 2 unusable input, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is None or words[0] != name:
+        return _top(words)
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        print(f"maskwright: no command {name!r}; there are: {', '.join(COMMANDS)}.{hint}", file=sys.stderr)
+        return 2
+    module = import_module(f"maskwright.cli.{name}")
+    parser = argparse.ArgumentParser(prog=f"maskwright {name}", description=_sentence(COMMANDS[name]))
+    module.configure(parser)
+    try:
+        code = int(module.run(parser.parse_args(words[1:])))
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"maskwright {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"maskwright {name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has left; what Python flushes at exit must not complain a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
+
+
+def _top(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="maskwright",
+        description="Instance, semantic and panoptic segmentation: train, measure, use.",
+        epilog="maskwright COMMAND --help says more about one command.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command, summary in COMMANDS.items():
+        commands.add_parser(command, help=summary)
+    args = parser.parse_args(words)
+    if args.version:
+        from maskwright import __version__
+
+        print(f"maskwright {__version__}")
+        return 0
+    parser.print_help(sys.stderr)
+    return 2
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""``maskwright predict``: overlays, a COCO document and a table of objects from any number of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskwright.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from maskwright.structures import Scene, Taxonomy
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="image files, folders or glob patterns")
+    parser.add_argument(
+        "--weights",
+        default="embedded",
+        help="a run directory, a checkpoint, a published name, or embedded, which ships with the package (default)",
+    )
+    parser.add_argument("--model", help="the model of a checkpoint that does not say it itself (see maskwright models)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where results go (default: out)")
+    parser.add_argument("--score-threshold", type=float, metavar="S", help="leave out objects below this, from 0 to 1")
+    parser.add_argument("--max-per-image", type=int, metavar="N", help="at most so many objects an image")
+    parser.add_argument(
+        "--resize",
+        type=_sizing,
+        default="default",
+        metavar="SHORT,LONG",
+        help="short side and ceiling of the long side in pixels, none for each image's own size, or default: "
+        "as the model was trained",
+    )
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images computed at once (default: 1)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
+    parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto", help="default: auto")
+    parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
+    parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict every image; 1 if some of them could not be read, which never loses the others' results."""
+    # Everything that can be refused is refused before the model is loaded.
+    overlays = None if args.no_overlays else args.out / "overlays"
+    _make(args.out if overlays is None else overlays)
+    from maskwright import zoo
+    from maskwright.data.io import find_images
+    from maskwright.infer.predictor import stream
+    from maskwright.infer.writers import coco_document, object_table
+
+    paths = find_images(args.paths)
+    began = time.perf_counter()
+    named = (args.weights,) if args.model is None else (args.model, args.weights)
+    model: Any = zoo.load(*named, commercial=args.commercial, device=args.device or _best_device())
+    taxonomy: Taxonomy = model.taxonomy
+    answers = stream(
+        model,
+        paths,
+        resize=args.resize,
+        score_threshold=args.score_threshold,
+        max_per_image=args.max_per_image,
+        batch_size=args.batch_size,
+        precision=args.precision,
+    )
+    counts: dict[str, dict[str, int]] = {}
+    failed: dict[str, str] = {}
+    interrupted = False
+    with ExitStack() as stack:
+        outputs = {"results.json": coco_document, "objects.csv": object_table}
+        adds = [stack.enter_context(write(args.out / name, taxonomy)) for name, write in outputs.items()]
+        painter = None if overlays is None else stack.enter_context(_Painter(overlays, taxonomy, failed))
+        try:
+            for path, picture, scene in answers:
+                name = path.as_posix()
+                if isinstance(scene, InputError):
+                    failed[name] = str(scene)
+                    continue
+                for add in adds:
+                    add(name, scene)
+                if painter is not None and picture is not None:
+                    painter(path, picture, scene)
+                counts[name] = _count(scene, taxonomy)
+                if not args.json:
+                    print(_line(name, counts[name]), flush=True)
+        except KeyboardInterrupt:
+            interrupted = True  # what is done so far is still written
+    _report(args, counts, failed, time.perf_counter() - began)
+    if interrupted:
+        raise KeyboardInterrupt
+    return 1 if failed else 0
+
+
+def _report(
+    args: argparse.Namespace, counts: dict[str, dict[str, int]], failed: dict[str, str], seconds: float
+) -> None:
+    objects = sum(sum(found.values()) for found in counts.values())
+    if args.json:
+        figures = {"images": len(counts), "objects": objects, "seconds": round(seconds, 3), "out": str(args.out)}
+        print(json.dumps({**figures, "counts": counts, "failed": failed}))
+    else:
+        print(
+            f"{_plural(len(counts), 'image')}, {_plural(objects, 'object')} in {seconds:.1f} s, written to {args.out}"
+        )
+    if failed:
+        print(f"{_plural(len(failed), 'file')} failed:", file=sys.stderr)
+        for name, reason in failed.items():
+            print(f"  {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+
+
+def _count(scene: Scene, taxonomy: Taxonomy) -> dict[str, int]:
+    """Class name -> objects, most first."""
+    return {taxonomy.names[label]: n for label, n in Counter(scene.objects().labels.tolist()).most_common()}
+
+
+def _line(name: str, counts: dict[str, int]) -> str:
+    return f"{name}: {', '.join(f'{n} {label}' for label, n in counts.items()) or 'nothing found'}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"results go to a folder that can be written, but {folder} cannot: {error.strerror}. Choose another --out."
+        ) from error
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _sizing(text: str) -> tuple[int, int] | str | None:
+    if text in ("default", "none"):
+        return None if text == "none" else text
+    try:
+        short, long = (int(side) for side in text.replace("x", ",").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be SHORT,LONG in pixels, none or default, got {text!r}") from None
+    return short, long
+
+
+class _Painter:
+    """Draws and writes overlays in one thread beside the model's; a few at most wait."""
+
+    def __init__(self, folder: Path, taxonomy: Taxonomy, failed: dict[str, str], waiting: int = 2) -> None:
+        self.folder, self.taxonomy, self.failed, self.limit = folder, taxonomy, failed, waiting
+        self.names = unique_names()
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="overlay")
+        self.waiting: deque[tuple[Path, Future[None]]] = deque()
+
+    def __enter__(self) -> _Painter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._settle(0)
+        self.pool.shutdown()
+
+    def __call__(self, path: Path, picture: Tensor, scene: Scene) -> None:
+        target = self.folder / f"{self.names(path)}.png"
+        self.waiting.append((path, self.pool.submit(_paint, target, picture, scene, self.taxonomy)))
+        self._settle(self.limit)
+
+    def _settle(self, left: int) -> None:
+        while len(self.waiting) > left:
+            path, done = self.waiting.popleft()
+            try:
+                done.result()
+            except (InputError, OSError) as error:
+                self.failed[path.as_posix()] = f"{path}: the overlay could not be written: {error}"
+
+
+def _paint(target: Path, picture: Tensor, scene: Scene, taxonomy: Taxonomy) -> None:
+    from maskwright.draw.image import overlay, save
+
+    save(target, overlay(picture, scene, taxonomy))
+
+
+def unique_names() -> Callable[[Path], str]:
+    """A function from an image's path to a name for its overlay, different for every call.
+
+    The stem where it is free, then with its folder, its ending, and a number. Case does not count, as some file
+    systems do not tell it apart.
+    """
+    used: set[str] = set()
+
+    def name(path: Path) -> str:
+        stem, folder, ending = path.stem, path.parent.name, path.suffix[1:]
+        first = [stem, f"{folder}-{stem}" if folder else stem, f"{stem}-{ending}"]
+        free = (choice for choice in chain(first, (f"{stem}-{n}" for n in count(2))) if choice.casefold() not in used)
+        used.add((chosen := next(free)).casefold())
+        return chosen
+
+    return name

@@ -1,0 +1,1 @@
+"""Scenes with perfect labels, drawn on demand."""

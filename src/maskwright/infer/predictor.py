@@ -1,0 +1,323 @@
+"""Pictures in, scenes out: ``predict`` for some pictures, ``stream`` for folders of them."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from maskwright.data.io import read_image, to_picture
+from maskwright.errors import InputError
+from maskwright.protocols import Model
+from maskwright.structures import Geometry, Images, Resize, Scene
+
+Sizing = Resize | tuple[int, int] | Literal["default"] | None
+"""``"default"`` is the model's own resize, ``None`` the picture's own size, ``(short, long)`` sides in pixels."""
+
+
+class Predicted(NamedTuple):
+    """One answer of ``stream``: the file, its pixels (uint8 [3, H, W], RGB) and its scene, or the error instead."""
+
+    path: Path
+    picture: Tensor | None
+    scene: Scene | InputError
+
+
+def predict(
+    model: Model,
+    images: Any,
+    *,
+    resize: Sizing = "default",
+    score_threshold: float | None = None,
+    max_per_image: int | None = None,
+    batch_size: int = 1,
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+) -> Scene | list[Scene]:
+    """Find the objects of one picture or of many.
+
+    Args:
+        model: what ``load`` or ``build`` returned; its training mode and limits are as before after the call.
+        images: a path, a PIL image, an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W] or [H, W]; or an
+            iterable (or a stack, one axis more) of these.
+        resize: ``"default"`` as the model was trained, ``None`` for the picture's own size, or ``(short, long)``: the
+            shorter side in pixels and the ceiling of the longer one.
+        score_threshold: objects below it are left out, in [0, 1]; ``None`` keeps the model's.
+        max_per_image: at most so many objects a picture; ``None`` keeps the model's.
+        batch_size: pictures computed at once.
+        device: where to compute; the model moves there. ``None`` is where it is.
+        precision: ``"auto"`` (bf16 where the hardware has it), ``"32"`` or ``"bf16"``.
+
+    Returns:
+        For one picture its ``Scene``, for many a list, in order: on the host, in the pictures' own pixels, objects
+        sorted by falling score.
+
+    Raises:
+        InputError: a file that cannot be read or another input that is no picture, or an option out of range.
+    """
+    options = _Options.of(model, resize, score_threshold, max_per_image, batch_size, device, precision)
+    if not _is_many(images):
+        return _infer(model, [_prepare(to_picture(images), options.resize)], options)[0]
+    waiting: Iterator[Any] = iter(images)
+    scenes: list[Scene] = []
+    while chunk := list(islice(waiting, batch_size)):
+        scenes += _infer(model, [_prepare(to_picture(image), options.resize) for image in chunk], options)
+    return scenes
+
+
+def stream(
+    model: Model,
+    paths: Iterable[str | Path],
+    *,
+    resize: Sizing = "default",
+    score_threshold: float | None = None,
+    max_per_image: int | None = None,
+    batch_size: int = 1,
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+    workers: int = 2,
+) -> Iterator[Predicted]:
+    """Find the objects of any number of files, one after the other, in order.
+
+    Files are decoded and resized by ``workers`` threads while the model computes; at most ``batch_size + workers``
+    pictures wait at any moment. A file that cannot be read, or does not fit into memory, gives an ``InputError`` in
+    place of its scene and stops nothing. Options are those of ``predict``; they are checked at once, not on the first
+    answer.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+    options = _Options.of(model, resize, score_threshold, max_per_image, batch_size, device, precision)
+    return _stream(model, (Path(path) for path in paths), options, max(1, workers))
+
+
+# ---- options --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    resize: Resize | None
+    settings: dict[str, float | int]
+    batch_size: int
+    device: torch.device
+    half: bool
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        resize: Sizing,
+        score_threshold: float | None,
+        max_per_image: int | None,
+        batch_size: int,
+        device: torch.device | str | None,
+        precision: str,
+    ) -> _Options:
+        settings: dict[str, float | int] = {}
+        if score_threshold is not None:
+            _require(0 <= score_threshold <= 1, "score_threshold", "a number from 0 to 1", score_threshold)
+            settings["score_threshold"] = float(score_threshold)
+        if max_per_image is not None:
+            _require(max_per_image >= 1, "max_per_image", "at least 1", max_per_image)
+            settings["max_per_image"] = int(max_per_image)
+        _require(batch_size >= 1, "batch_size", "at least 1", batch_size)
+        chosen = _device(model, device)
+        return cls(_resize(model, resize), settings, batch_size, chosen, _half(precision, chosen))
+
+
+def _require(holds: bool, name: str, wanted: str, got: object) -> None:
+    if not holds:
+        raise InputError(f"{name} must be {wanted}, got {got!r}.")
+
+
+def _resize(model: Model, wanted: Sizing) -> Resize | None:
+    own: Resize | None = getattr(model, "resize", None)
+    if wanted is None or isinstance(wanted, Resize):
+        return wanted
+    if isinstance(wanted, str):
+        _require(wanted == "default", "resize", '"default", None or (short, long)', wanted)
+        return own
+    sides: tuple[Any, ...] = tuple(wanted)
+    fits = len(sides) == 2 and all(isinstance(v, (int, np.integer)) and v >= 1 for v in sides) and sides[0] <= sides[1]
+    _require(fits, "resize", "(short, long) in pixels with short <= long", wanted)
+    return Resize(short=int(sides[0]), long=int(sides[1]), antialias=own is None or own.antialias)
+
+
+def _device(model: Model, wanted: torch.device | str | None) -> torch.device:
+    if wanted is None:
+        first = next(cast(nn.Module, model).parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {str(wanted)!r} cannot be used here: {reason}. Try cpu.") from error
+    return device
+
+
+def _half(precision: str | int, device: torch.device) -> bool:
+    """Whether to compute in bf16. Emulated bf16 is many times slower than fp32, so "auto" asks the hardware."""
+    name = str(precision)
+    _require(name in ("auto", "32", "bf16"), "precision", "auto, 32 or bf16", precision)
+    if name != "auto":
+        return name == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return False
+
+
+# ---- one step -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    pixels: Tensor
+    geometry: Geometry
+
+
+def _prepare(picture: Tensor, resize: Resize | None) -> _Ready:
+    """Resize a picture, uint8 [3, H, W], on the host.
+
+    With ``antialias`` the result is rounded to uint8, as PIL (and so detectron2) gives it; without, bilinear samples
+    stay floating, as torchvision's models take them.
+    """
+    size = (int(picture.shape[1]), int(picture.shape[2]))
+    if resize is None:
+        return _Ready(picture, Geometry.identity(size))
+    target = resize.target(size)
+    if target != size:
+        source = picture[None] if resize.antialias else picture[None].float()
+        picture = interpolate(source, size=target, mode="bilinear", antialias=resize.antialias)[0]
+    elif not resize.antialias:
+        picture = picture.float()
+    return _Ready(picture, Geometry.resized(size, target))
+
+
+def _infer(model: Model, ready: Sequence[_Ready], options: _Options) -> list[Scene]:
+    """One batch through the model; scenes on the host."""
+    if not ready:
+        return []
+    network = cast(nn.Module, model)
+    network.to(options.device)
+    inputs = Images.pad([r.pixels for r in ready], [r.geometry for r in ready], multiple=model.size_divisor)
+    with torch.no_grad(), _set(network, options.settings):
+        with _autocast(options):
+            raw = network(inputs.to(options.device))
+        scenes = model.predict(raw, inputs.geometry)
+    return [scene.to("cpu") for scene in scenes]
+
+
+def _autocast(options: _Options) -> AbstractContextManager[Any]:
+    return torch.autocast(options.device.type, torch.bfloat16) if options.half else nullcontext()
+
+
+@contextmanager
+def _set(network: nn.Module, settings: dict[str, float | int]) -> Generator[None]:
+    """Evaluation mode and these attributes, for a while."""
+    before = {name: getattr(network, name) for name in settings}
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        for name, value in settings.items():
+            setattr(network, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(network, name, value)
+        # Frozen parts of a model in training are in evaluation mode: network.train() would wake them.
+        for module, mode in modes:
+            module.training = mode
+
+
+# ---- many files -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    picture: Tensor | None = None
+    ready: _Ready | None = None
+    error: InputError | None = None
+
+
+def _read(path: Path, resize: Resize | None) -> _File:
+    try:
+        picture = read_image(path)
+        return _File(path, picture, _prepare(picture, resize))
+    except InputError as error:
+        return _File(path, error=error)
+    except OSError as error:
+        return _File(path, error=InputError(f"cannot read {path}: {error.strerror or error}."))
+    except (MemoryError, RuntimeError) as error:
+        return _File(path, error=_too_large(path, error))
+
+
+def _stream(model: Model, paths: Iterator[Path], options: _Options, workers: int) -> Iterator[Predicted]:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    waiting: deque[Future[_File]] = deque()
+    try:
+        while True:
+            for path in islice(paths, options.batch_size + workers - len(waiting)):
+                waiting.append(pool.submit(_read, path, options.resize))
+            if not waiting:
+                return
+            files = [waiting.popleft().result() for _ in range(min(options.batch_size, len(waiting)))]
+            yield from _answer(model, files, options)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _answer(model: Model, files: list[_File], options: _Options) -> Iterator[Predicted]:
+    """Infer a batch of files; where memory is short, one by one, so that only the pictures at fault are lost."""
+    good = [file for file in files if file.ready is not None]
+    try:
+        found = dict(zip((id(file) for file in good), _infer(model, _pixels(good), options), strict=True))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        if len(files) > 1:
+            for file in files:
+                yield from _answer(model, [file], options)
+            return
+        files = [replace(file, error=_too_large(file.path, error)) for file in files]
+        found = {}
+    for file in files:
+        answer = file.error if file.error is not None else found[id(file)]
+        yield Predicted(file.path, None if isinstance(answer, InputError) else file.picture, answer)
+
+
+def _pixels(files: list[_File]) -> list[_Ready]:
+    return [file.ready for file in files if file.ready is not None]
+
+
+def _is_memory(error: BaseException) -> bool:
+    # Host allocations fail with a plain RuntimeError; only its words tell it apart.
+    words = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in words or "out of memory" in words
+
+
+def _too_large(path: Path, error: BaseException) -> InputError:
+    if not _is_memory(error):
+        raise error
+    return InputError(f"{path}: not enough memory for this picture. Give a smaller resize, or a smaller batch_size.")
+
+
+def _is_many(images: Any) -> bool:
+    if isinstance(images, (np.ndarray, Tensor)):
+        return images.ndim == 4
+    return isinstance(images, Iterable) and not isinstance(images, (str, os.PathLike))

@@ -1,0 +1,124 @@
+"""Every contract of the system on one page.
+
+file -> ``Record`` -> ``Sample`` -> ``Batch`` -> ``Model`` -> ``Raw`` -> ``loss`` | ``predict`` -> ``Scene`` -> metric,
+picture or file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
+
+from torch import Tensor, nn
+
+from maskwright.structures import Batch, Geometry, Images, Record, Resize, Sample, Scene, Taxonomy
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A family's network: an ``nn.Module`` whose ``Raw`` output is the family's own private dataclass.
+
+    ``forward`` never computes a loss and never branches on ``self.training`` for what it returns. ``scenes`` may only
+    choose *what is computed* (Mask R-CNN samples proposals against the truth). Without ``scenes`` it is the exportable
+    graph, detections included.
+    """
+
+    taxonomy: Taxonomy
+    size_divisor: int
+    resize: Resize
+    score_threshold: float
+    max_per_image: int
+
+    def forward(self, inputs: Images, scenes: Sequence[Scene] | None = None) -> Any:
+        """Pixels in, the family's raw tensors out."""
+        ...
+
+    def loss(self, raw: Any, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses, already weighted: the objective is their sum. ``raw`` is made with scenes."""
+        ...
+
+    def loss_counts(self, raw: Any, batch: Batch) -> dict[str, Tensor]:
+        """What each loss was divided by, so that accumulated micro-batches can equal one large batch exactly."""
+        ...
+
+    def predict(self, raw: Any, geometry: Sequence[Geometry]) -> list[Scene]:
+        """Scenes in file pixels, objects sorted by falling score. ``raw`` is made without scenes."""
+        ...
+
+
+class MaskLoss(Protocol):
+    """A loss between mask logits and targets in [0, 1], both [N, h, w]; a scalar, zero (with a gradient) for N = 0."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor: ...
+
+
+class LearnsMasks(Model, Protocol):
+    """A family whose mask loss an objective may exchange."""
+
+    mask_loss: MaskLoss
+
+
+class Source(Protocol):
+    """A data set: records without pixels, samples with them."""
+
+    taxonomy: Taxonomy
+
+    def __len__(self) -> int: ...
+
+    def record(self, index: int) -> Record:
+        """What the annotation file says of image ``index``; reads no pixels."""
+        ...
+
+    def load(self, index: int) -> tuple[Record, Tensor]:
+        """Image ``index`` as a record and its pixels, uint8 [3, H, W]: what an augmentation is given."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Image ``index`` with its pixels and its scene, unresized."""
+        ...
+
+
+class Metric(Protocol):
+    """A measure that is fed scene by scene and can be merged across shards in any order."""
+
+    def update(self, predicted: Scene, truth: Scene) -> None: ...
+
+    def merge(self, other: Self) -> Self: ...
+
+    def compute(self) -> dict[str, Any]: ...
+
+
+class Objective(Protocol):
+    """What one training step minimizes. It is THE module that is compiled and distributed: it owns the model."""
+
+    model: nn.Module
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]: ...
+
+    def after_step(self, step: int) -> None: ...
+
+
+class Sampler(Protocol):
+    """The order of a training run as batches of indices; ``state_dict`` makes it resume exactly."""
+
+    def __iter__(self) -> Iterator[list[int]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Labeler(Protocol):
+    """Someone who makes scenes without a full annotation: a teacher, a prompted model, activation maps."""
+
+    def __call__(self, inputs: Images) -> list[Scene]: ...
+
+
+class Importer(Protocol):
+    """Reads checkpoints of one origin into a family's own parameter names."""
+
+    origin: str
+
+    def recognizes(self, state: Mapping[str, Any]) -> bool: ...
+
+    def convert(self, state: Mapping[str, Any]) -> dict[str, Tensor]: ...

@@ -1,0 +1,24 @@
+"""The nouns of the system: frozen, validated on construction, on any device."""
+
+from maskwright.structures.inputs import Batch, Geometry, Images, Resize
+from maskwright.structures.masks import Masks
+from maskwright.structures.prompts import Prompts
+from maskwright.structures.record import Record, Sample, Shape
+from maskwright.structures.scene import Scene
+from maskwright.structures.segments import Segments
+from maskwright.structures.taxonomy import Taxonomy
+
+__all__ = [
+    "Batch",
+    "Geometry",
+    "Images",
+    "Masks",
+    "Prompts",
+    "Record",
+    "Resize",
+    "Sample",
+    "Scene",
+    "Segments",
+    "Shape",
+    "Taxonomy",
+]
