@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from maskwright.evaluate import evaluate
     from maskwright.infer.predictor import predict
     from maskwright.structures import Batch, Geometry, Images, Masks, Prompts, Resize, Scene, Segments, Taxonomy
-    from maskwright.train.loop import train
+    from maskwright.train import train
     from maskwright.zoo import load, models
 
     __version__: str
 
-_HOMES = {"load": "zoo", "models": "zoo", "train": "train.loop", "evaluate": "evaluate", "predict": "infer.predictor"}
+_HOMES = {"load": "zoo", "models": "zoo", "train": "train", "evaluate": "evaluate", "predict": "infer.predictor"}
 
 __all__ = ["Batch", "Geometry", "Images", "Masks", "Prompts", "Resize", "Scene", "Segments", "Taxonomy"]
 __all__ += ["__version__", "evaluate", "load", "models", "predict", "train"]
 
 
 class _CallableModule(ModuleType):
-    """A submodule that shares its name with a public function: ``mw.train(...)`` works once ``mw.train.loop`` is in."""
+    """A submodule that shares its name with a public function: ``mw.train(...)`` works once ``maskwright.train`` is imported."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _function(self.__name__.rpartition(".")[2])(*args, **kwargs)

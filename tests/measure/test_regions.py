@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -23,6 +23,7 @@ def _runs(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(counts, np.int32), np.array(offsets, np.int64)
 
 
+@settings(deadline=None)
 @given(arrays(bool, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9), elements=st.booleans()))
 def test_centroids_equal_those_of_the_pixels(masks: np.ndarray) -> None:
     counts, offsets = _runs(masks)

@@ -6,7 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from maskwright.zoo import models
+from maskwright.weights.table import Published, find
+from maskwright.zoo import Entry, models
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         for i, weights in enumerate(known):
             model, task = (row["name"], row["task"]) if i == 0 else ("", "")
             figures = (_percent(weights["mask_ap"]), _percent(weights["box_ap"]))
-            table.append((model, task, weights["name"], *figures, weights["license"] or "none stated"))
+            table.append((model, task, weights["name"], *figures, weights["license"]))
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     for line in table:
         cells = (f"{c:>{w}}" if i in (3, 4) else f"{c:<{w}}" for i, (c, w) in enumerate(zip(line, widths, strict=True)))
@@ -34,8 +35,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(entry: Any) -> dict[str, Any]:
-    return {}
+def _row(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "task": entry.task,
+        "domain": entry.domain,
+        "paper": entry.paper,
+        "weights": [_weights(find(name)) for name in entry.weights],
+    }
+
+
+def _weights(row: Published) -> dict[str, Any]:
+    figures = {"mask_ap": row.mask_ap, "box_ap": row.box_ap}
+    rights = {"license": row.license, "commercial": row.commercial}
+    return {"name": row.name, "origin": row.origin, **figures, **rights, "url": row.url, "sha256": row.sha256}
 
 
 def _percent(value: float | None) -> str:

@@ -14,6 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskwright.cli.progress import Download
 from maskwright.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     paths = find_images(args.paths)
     began = time.perf_counter()
     named = (args.weights,) if args.model is None else (args.model, args.weights)
-    model: Any = zoo.load(*named, commercial=args.commercial, device=args.device or _best_device())
+    model: Any = zoo.load(*named, commercial=args.commercial, progress=Download())
     taxonomy: Taxonomy = model.taxonomy
     answers = stream(
         model,
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         score_threshold=args.score_threshold,
         max_per_image=args.max_per_image,
         batch_size=args.batch_size,
+        device=args.device or _best_device(),
         precision=args.precision,
     )
     counts: dict[str, dict[str, int]] = {}

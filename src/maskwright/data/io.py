@@ -91,7 +91,9 @@ def to_picture(source: Any) -> Tensor:
 
 
 def find_images(sources: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> list[Path]:
-    """Files named directly, by folder (its own pictures, not its subfolders') or by glob (``**`` descends): sorted, once each.
+    """Files named directly, by folder or by glob: sorted, once each.
+
+    A folder gives its own pictures, not those of its subfolders; in a glob ``**`` descends.
 
     Raises:
         InputError: a path that does not exist, a folder without pictures, or a pattern that matches none.
@@ -165,8 +167,9 @@ def _rgb(image: Image.Image) -> np.ndarray:
         if image.mode == "P" and "transparency" not in image.info:
             return np.array(image.convert("RGB"))
         with_alpha = image.convert("RGBA")
-        if with_alpha.getextrema()[3] == (255, 255):
-            return np.array(with_alpha)[..., :3]
+        pixels = np.array(with_alpha)
+        if int(pixels[..., 3].min()) == 255:
+            return pixels[..., :3]
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return np.array(Image.alpha_composite(white, with_alpha))[..., :3]
     return np.array(image.convert("RGB"))

@@ -142,16 +142,15 @@ def _require(holds: bool, name: str, wanted: str, got: object) -> None:
 
 
 def _resize(model: Model, wanted: Sizing) -> Resize | None:
-    own: Resize | None = getattr(model, "resize", None)
     if wanted is None or isinstance(wanted, Resize):
         return wanted
     if isinstance(wanted, str):
         _require(wanted == "default", "resize", '"default", None or (short, long)', wanted)
-        return own
+        return model.resize
     sides: tuple[Any, ...] = tuple(wanted)
     fits = len(sides) == 2 and all(isinstance(v, (int, np.integer)) and v >= 1 for v in sides) and sides[0] <= sides[1]
     _require(fits, "resize", "(short, long) in pixels with short <= long", wanted)
-    return Resize(short=int(sides[0]), long=int(sides[1]), antialias=own is None or own.antialias)
+    return Resize(short=int(sides[0]), long=int(sides[1]), antialias=model.resize.antialias)
 
 
 def _device(model: Model, wanted: torch.device | str | None) -> torch.device:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from maskwright.errors import InputError
@@ -45,17 +46,19 @@ def coco_document(path: str | Path, taxonomy: Taxonomy) -> Generator[Add]:
             nonlocal written
             height, width = scene.size
             number = len(images) + 1
-            for row in _objects(scene, taxonomy):
-                annotation = {
+            for found in _objects(scene, taxonomy):
+                annotation: dict[str, Any] = {
                     "id": written + 1,
                     "image_id": number,
-                    "category_id": taxonomy.source_ids[row["label"]],
-                    "bbox": row["bbox"],
-                    "area": row["area"],
-                    **({"segmentation": row["rle"]} if row["rle"] else {}),
-                    **({} if row["score"] is None else {"score": row["score"]}),
+                    "category_id": taxonomy.source_ids[found.label],
+                    "bbox": found.box,
+                    "area": found.area,
                     "iscrowd": 0,
                 }
+                if found.mask is not None:
+                    annotation["segmentation"] = found.mask
+                if found.score is not None:
+                    annotation["score"] = found.score
                 file.write((b",\n" if written else b"\n") + orjson.dumps(annotation))
                 written += 1
             images.append(orjson.dumps({"id": number, "file_name": name, "height": height, "width": width}))
@@ -81,43 +84,53 @@ def object_table(path: str | Path, taxonomy: Taxonomy) -> Generator[Add]:
         table.writerow(COLUMNS)
 
         def add(name: str, scene: Scene) -> None:
-            for row in _objects(scene, taxonomy):
-                score = "" if row["score"] is None else row["score"]
-                center = ["" if np.isnan(v) else round(float(v), 2) for v in row["centroid"]]
-                table.writerow([name, taxonomy.names[row["label"]], score, *row["bbox"], row["area"], *center])
+            for found in _objects(scene, taxonomy):
+                score = "" if found.score is None else found.score
+                center = ["" if isnan(v) else v for v in found.centroid]
+                table.writerow([name, taxonomy.names[found.label], score, *found.box, found.area, *center])
 
         yield add
 
 
-def _objects(scene: Scene, taxonomy: Taxonomy) -> list[dict[str, Any]]:
-    """The objects of a scene as plain numbers; boxes as (x, y, width, height)."""
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """Plain numbers; the box as (x, y, width, height), the centroid as (x, y)."""
+
+    label: int
+    score: float | None
+    box: list[float]
+    area: float
+    centroid: list[float]
+    mask: dict[str, Any] | None
+
+
+def _objects(scene: Scene, taxonomy: Taxonomy) -> list[_Object]:
     segments = scene.segments
     if segments is None:
         raise InputError("only scenes with segments can be written; this one's are unknown. Predict it first.")
     segments = segments.validate(len(taxonomy))
-    masks = segments.masks
-    boxes = segments.boxes if segments.boxes is not None else None if masks is None else masks.boxes()
+    masks, boxes, count = segments.masks, segments.boxes, len(segments)
     if boxes is None:
-        raise InputError("objects need masks or boxes to be written, these have neither.")
+        if masks is None:
+            raise InputError("objects need masks or boxes to be written, these have neither.")
+        boxes = masks.boxes()
     corners = boxes.cpu().double().numpy()
     sides = corners[:, 2:] - corners[:, :2]
-    if masks is None:
-        areas, centers = sides.prod(1), (corners[:, :2] + corners[:, 2:]) / 2
-        runs: list[dict[str, Any] | None] = [None] * len(segments)
-    else:
-        areas, runs = masks.area().numpy(), [*masks.rle()]
+    areas, centers = sides.prod(1), (corners[:, :2] + corners[:, 2:]) / 2
+    runs: list[dict[str, Any] | None] = [None] * count
+    if masks is not None:
+        areas, runs = masks.area().numpy(), list[dict[str, Any] | None](masks.rle())
         centers = centroids(masks.counts.numpy(), masks.offsets.numpy(), scene.size[0])
-    scores = [None] * len(segments) if segments.scores is None else segments.scores.tolist()
+    labels = segments.labels.cpu().numpy()
+    scores = None if segments.scores is None else segments.scores.cpu().double().numpy()
     return [
-        {
-            "label": label,
-            "score": None if score is None else round(score, 6),
-            "bbox": [round(v, 3) for v in (*corner, *side)],
-            "area": round(float(area), 3) if masks is None else int(area),
-            "rle": run,
-            "centroid": center,
-        }
-        for label, score, corner, side, area, run, center in zip(
-            segments.labels.tolist(), scores, corners.tolist(), sides.tolist(), areas, runs, centers, strict=True
+        _Object(
+            label=int(labels[i]),
+            score=None if scores is None else round(float(scores[i]), 6),
+            box=[round(float(v), 3) for v in (*corners[i, :2], *sides[i])],
+            area=round(float(areas[i]), 3) if masks is None else int(areas[i]),
+            centroid=[round(float(v), 2) for v in centers[i]],
+            mask=runs[i],
         )
+        for i in range(count)
     ]

@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from maskwright.ops import roi_rows
 from maskwright.ops.boxes import area, exact
 
 Reduce = Literal["mean", "max"]
@@ -41,12 +42,15 @@ def roi_align(
     """
     out_size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     table = rois if isinstance(rois, Tensor) else _table(rois)
-    with torch.autocast(features.device.type, enabled=False):
-        maps, table = exact(features), exact(table).to(exact(features).dtype)
-        if reduce == "max":
-            out = _max_align(maps, table, out_size, scale, sampling_ratio, aligned)
-        else:
-            out = torchvision.ops.roi_align(maps, table, out_size, scale, sampling_ratio, aligned)
+    maps = exact(features)
+    table = table.to(maps.dtype)
+    if reduce == "max":
+        out = _max_align(maps, table, out_size, scale, sampling_ratio, aligned)
+    elif _by_rows(maps):
+        levels = torch.zeros(table.shape[0], dtype=torch.int64)
+        out = roi_rows.align([maps], table, levels, (scale,), out_size, sampling_ratio, aligned)
+    else:
+        out = torchvision.ops.roi_align(maps, table, out_size, scale, sampling_ratio, aligned)
     return out.to(features.dtype)
 
 
@@ -113,17 +117,25 @@ def multilevel_roi_align(
         table[:, 1:], k_min, k_min + len(features) - 1, canonical, canonical_level,
         epsilon=epsilon, epsilon_inside=epsilon_inside,
     )  # fmt: skip
-    parts: list[Tensor] = []
-    places: list[Tensor] = []
-    for i, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+    maps = [exact(feature) for feature in features]
+    out_size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if reduce == "mean" and all(_by_rows(m) for m in maps):
+        scales = [1 / stride for stride in strides]
+        out = roi_rows.align(maps, table.float(), levels - k_min, scales, out_size, sampling_ratio, aligned)
+        return out.to(features[0].dtype)
+    out = maps[0].new_zeros((table.shape[0], maps[0].shape[1], *out_size))
+    for i, (feature, stride) in enumerate(zip(maps, strides, strict=True)):
         # every level is asked, also for no boxes: all maps then get a gradient, and the graph has no branch
         place = (levels == k_min + i).nonzero().flatten()
-        places.append(place)
-        parts.append(roi_align(feature, table[place], size, 1 / stride, sampling_ratio, aligned, reduce))
-    out = torch.cat(parts)
-    back = torch.empty_like(levels)
-    back[torch.cat(places)] = torch.arange(len(levels), device=levels.device)
-    return out[back]
+        part = roi_align(feature, table[place], out_size, 1 / stride, sampling_ratio, aligned, reduce)
+        out = out.index_copy_(0, place, part)
+    return out.to(features[0].dtype)
+
+
+def _by_rows(features: Tensor) -> bool:
+    """Whether our own kernel takes these features: float32 on the CPU, outside graphs that are traced."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return features.device.type == "cpu" and features.dtype == torch.float32 and not traced
 
 
 def _table(boxes: Sequence[Tensor]) -> Tensor:
@@ -141,10 +153,10 @@ def _max_align(
     first = rois[:, 0].to(torch.int64) * (height * width)
     y_start, y_bin, y_count = _bins(rois[:, 2], rois[:, 4], size[0], scale, sampling_ratio, aligned)
     x_start, x_bin, x_count = _bins(rois[:, 1], rois[:, 3], size[1], scale, sampling_ratio, aligned)
-    best = rows.new_full((len(rois), *size, channels), -torch.inf) + features.sum() * 0.0
+    best = rows.new_full((rois.shape[0], *size, channels), -torch.inf) + features.sum() * 0.0
     y_most, x_most = sampling_ratio, sampling_ratio
     if sampling_ratio <= 0:
-        y_most, x_most = (int(count.max()) if len(rois) else 0 for count in (y_count, x_count))
+        y_most, x_most = (int(count.max()) if rois.shape[0] else 0 for count in (y_count, x_count))
     for i in range(y_most):
         y_low, y_high, y_part, y_in = _taps(y_start, y_bin, y_count, i, size[0], height)
         for j in range(x_most):

@@ -1,5 +1,6 @@
 """The nouns of the system: frozen, validated on construction, on any device."""
 
+from maskwright.structures import _pytree as _pytree  # registers the structures
 from maskwright.structures.inputs import Batch, Geometry, Images, Resize
 from maskwright.structures.masks import Masks
 from maskwright.structures.prompts import Prompts

@@ -1,0 +1,114 @@
+"""``maskwright evaluate``: COCO's numbers of a model on annotated images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maskwright.cli.progress import Download
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="WEIGHTS",
+        help="a run directory, a checkpoint, a published name, or embedded, which ships with the package (default)",
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO annotations to measure against")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images (default: beside the JSON, or in images/)"
+    )
+    parser.add_argument("--weights", help="the same as WEIGHTS; then WEIGHTS may name the model")
+    parser.add_argument("--model", help="the model of a checkpoint that does not say it itself (see maskwright models)")
+    parser.add_argument(
+        "--max-per-image",
+        type=int,
+        default=100,
+        metavar="N",
+        help="objects an image that the model gives and the metric counts (default: 100, as COCO)",
+    )
+    parser.add_argument(
+        "--score-threshold", type=float, metavar="S", help="leave out objects below this (default: the model's)"
+    )
+    parser.add_argument("--kind", choices=("mask", "box"), action="append", help="what to compare (default: both)")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images computed at once (default: 1)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
+    parser.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="32", help="default: 32")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images (default: 2)")
+    parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from maskwright import zoo
+    from maskwright.data.formats.coco import read_coco
+    from maskwright.evaluate import evaluate
+
+    source = read_coco(args.data, args.images)
+    weights = args.weights or args.target or "embedded"
+    name = args.model or (args.target if args.weights else None)
+    named = (weights,) if name is None else (name, weights)
+    model = zoo.load(*named, commercial=args.commercial, progress=Download())
+    figures = evaluate(
+        model,
+        source,
+        max_per_image=args.max_per_image,
+        score_threshold=args.score_threshold,
+        batch_size=args.batch_size,
+        device=args.device,
+        precision=args.precision,
+        workers=args.workers,
+        kinds=tuple(args.kind or ("mask", "box")),
+        progress=Counter(),
+    )
+    figures["max_per_image"] = args.max_per_image
+    print(json.dumps(figures) if args.json else table(figures))
+    return 0
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """The figures as text: a column for masks and one for boxes, then AP by class where there is more than one."""
+    kinds = [kind for kind in ("mask", "box") if kind in figures]
+    lines = [f"{figures['images']} images, up to {figures['max_per_image']} objects each"]
+    names = [name for name in figures[kinds[0]] if name != "per_class"]
+    width = max(len(name) for name in names)
+    lines.append(" " * width + "".join(f"{kind:>8}" for kind in kinds))
+    lines += [f"{name:<{width}}" + "".join(_figure(figures[kind].get(name)) for kind in kinds) for name in names]
+    classes = list(figures[kinds[0]].get("per_class", {}))
+    if len(classes) > 1:
+        width = max(len(name) for name in classes)
+        lines += ["", "AP by class"]
+        for name in classes:
+            found = (figures[kind]["per_class"][name].get("AP") for kind in kinds)
+            lines.append(f"{name:<{width}}" + "".join(_figure(value) for value in found))
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    """COCO writes -1, and JSON null, where nothing was there to be found."""
+    return f"{'-':>8}" if value is None or value < 0 or value != value else f"{value:>8.4f}"
+
+
+class Counter:
+    """A progress bar on a terminal's stderr for ``evaluate(progress=...)``; silent elsewhere."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """``done`` images of ``total`` are measured."""
+        if self.bar is None:
+            from tqdm import tqdm
+
+            quiet = not sys.stderr.isatty()
+            self.bar = tqdm(total=total, desc="evaluate", unit=" images", leave=False, disable=quiet)
+        self.bar.update(done - self.bar.n)
+        if done >= total:
+            self.bar.close()

@@ -1,0 +1,163 @@
+"""``maskwright train``: a model of the table, from COCO annotations to a run directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskwright.cli._options import add_flags, given
+from maskwright.cli.evaluate import Counter, table
+from maskwright.cli.progress import Download
+from maskwright.errors import InputError
+
+if TYPE_CHECKING:
+    from maskwright.data.transforms import Augment
+    from maskwright.structures import Resize, Taxonomy
+
+OPTIONS = ("train/options.py", "TrainOptions")
+AUGMENT = ("data/transforms.py", "Augment")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's options."""
+    parser.add_argument("model", metavar="NAME", help="a model of the table (see maskwright models)")
+    parser.add_argument("--train", type=Path, required=True, metavar="JSON", help="COCO annotations to learn from")
+    parser.add_argument("--val", type=Path, metavar="JSON", help="COCO annotations to measure on; chooses the best")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images (default: beside each JSON, or in images/)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run directory, new or empty")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out from its newest checkpoint")
+    parser.add_argument(
+        "--weights", help="start from a checkpoint or published weights; layers for other classes start anew"
+    )
+    parser.add_argument("--pretrained", action="store_true", help="start from ImageNet weights of the backbone")
+    parser.add_argument(
+        "--resize", type=_sizing, metavar="SHORT,LONG", help="sides at test time in pixels, or a factor such as 2x"
+    )
+    parser.add_argument(
+        "--max-per-image",
+        type=int,
+        default=100,
+        metavar="N",
+        help="objects an image that an evaluation finds and counts (default: 100, as COCO)",
+    )
+    parser.add_argument("--lenient", action="store_true", help="leave broken objects out instead of refusing the file")
+    parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    add_flags(parser, "training", *OPTIONS)
+    add_flags(parser, "changes of the pictures, on top of those that fit the model's own size", *AUGMENT)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, then print the last evaluation."""
+    from maskwright import zoo
+    from maskwright.data.formats.coco import read_coco
+    from maskwright.data.loader import make_loader
+    from maskwright.data.samplers import Shuffled
+    from maskwright.data.transforms import Augment
+    from maskwright.evaluate import evaluate, pair
+    from maskwright.train import TrainOptions, seed_all, train
+    from maskwright.train.directory import prepare
+
+    # Everything that can be refused is refused before data are read or a model is built.
+    options = TrainOptions(**given(args, *OPTIONS))
+    changes = given(args, *AUGMENT)
+    Augment(**changes)
+    zoo.entry(args.model)
+    if args.max_per_image < 1:
+        raise InputError(f"--max-per-image must be 1 or more, got {args.max_per_image}.")
+    prepare(args.out, resume=args.resume)
+
+    source = read_coco(args.train, args.images, strict=not args.lenient)
+    val = None if args.val is None else read_coco(args.val, args.images, strict=not args.lenient)
+    if val is not None:
+        pair(source.taxonomy, val.taxonomy)
+    seed_all(options.seed)
+    model: Any = _model(args, source.taxonomy)
+    order = Shuffled(source, options.batch_size, seed=options.seed, group=True)
+    augment = _augment(model.resize, changes)
+    loader = make_loader(source, augment, order, workers=options.workers, multiple=model.size_divisor)
+
+    def measure(network: Any) -> dict[str, Any]:
+        assert val is not None
+        return evaluate(
+            network,
+            val,
+            max_per_image=args.max_per_image,
+            device=options.device,
+            precision=options.precision,
+            workers=options.workers,
+            progress=Counter(),
+        )
+
+    summary = train(
+        model,
+        loader,
+        options=options,
+        out=args.out,
+        evaluate=None if val is None else measure,
+        meta=zoo.describe(model),
+        resume=args.resume,
+        epoch=order.epoch,
+    )
+    if args.json:
+        print(json.dumps({**summary, "max_per_image": args.max_per_image}))
+    elif summary["metrics"] is not None:
+        print(table({**summary["metrics"], "max_per_image": args.max_per_image}))
+    return 0
+
+
+def _model(args: argparse.Namespace, taxonomy: Taxonomy) -> Any:
+    from maskwright import zoo
+
+    options: dict[str, Any] = {} if args.resize is None else {"resize": args.resize}
+    if args.weights is None:
+        return zoo.build(args.model, taxonomy, **options, **({"pretrained": True} if args.pretrained else {}))
+    if args.pretrained:
+        raise InputError("--weights and --pretrained both say what to start from. Give one of them.")
+    model: Any = zoo.load(
+        args.model,
+        args.weights,
+        taxonomy=taxonomy,
+        commercial=args.commercial,
+        allow_missing="head",
+        progress=Download(),
+    )
+    model.resize = args.resize or model.resize
+    return model
+
+
+def _augment(resize: Resize, changes: dict[str, Any]) -> Augment:
+    """What fits the model's test-time size, with the user's changes.
+
+    Sides vary from 0.8 of the test-time size up to it (Detectron's 640 to 800); a fixed scale varies by a quarter, and
+    is cropped to 512 pixels, as microscopy and aerial pictures can be of any size.
+    """
+    from maskwright.data.transforms import Augment
+
+    fitting: dict[str, Any]
+    if resize.short is not None:
+        step = max(1, resize.short // 25)
+        fitting = {"short": tuple(range(resize.short - 5 * step, resize.short + 1, step)), "long": resize.long}
+    else:
+        fitting = {"scale": (0.8 * resize.scale, 1.25 * resize.scale), "crop": (512, 512), "min_visible": 0.1}
+    if changes.get("fit") and not changes.get("short"):
+        fitting = {}
+    if changes.get("short") and "scale" not in changes:
+        fitting.pop("scale", None)
+    return Augment(**{**fitting, **changes})
+
+
+def _sizing(text: str) -> Resize:
+    from maskwright.structures import Resize
+
+    try:
+        if text.endswith("x"):
+            return Resize(scale=float(text[:-1]))
+        short, long = (int(side) for side in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be SHORT,LONG in pixels or a factor such as 2x, got {text!r}") from None
+    return Resize(short=short, long=long)

@@ -1,0 +1,157 @@
+"""Records to scenes: outlines become run-lengths once, on the canvas where they are needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from maskwright.data.placement import Placement
+from maskwright.data.resample import place_runs
+from maskwright.ops import polygons, rle
+from maskwright.structures import Masks, Record, Scene, Segments
+
+
+def scene_of(record: Record, placement: Placement | None = None, *, min_visible: float = 0.0) -> Scene:
+    """The scene of a record on its own size, or on the size of a placement.
+
+    Boxes are the masks' tight boxes. Objects that have no pixel left are dropped. A record without any outline gives a
+    scene whose masks are unknown and whose boxes are the annotated ones, clipped. Where only some objects lack an
+    outline they become crowd regions filling their boxes, since to train on a guessed mask, or on a missing object,
+    would be wrong. Crowd is kept as annotated.
+
+    Args:
+        record: outlines in file pixels.
+        placement: where the sample's pixels come from; ``None`` leaves them as they are.
+        min_visible: objects of whose area less than this fraction lies on the canvas become ``ignore`` regions.
+    """
+    if placement is None:
+        placement = Placement.whole(record.size)
+    reach = _visible_boxes(record, placement)
+    near = np.flatnonzero((reach[:, 2] > reach[:, 0]) & (reach[:, 3] > reach[:, 1]))
+    if len(record) and all(shape is None for shape in record.shapes):
+        return _boxes_only(record, placement, reach, near, min_visible)
+    counts, offsets, lost = _place(record, placement, near)
+    areas = rle.area(counts, offsets)
+    kept = areas > 0
+    sliver = np.zeros(len(near), bool)
+    if min_visible > 0:
+        kept_share = areas / np.maximum(_full_areas(record, near) * placement.scale[0] * placement.scale[1], 1e-9)
+        sliver = kept & (kept_share < min_visible) & ~_inside(record, placement)[near]
+        kept &= ~sliver
+    chosen = np.flatnonzero(kept)
+    masks = Masks.from_arrays(*rle.take(counts, offsets, chosen), placement.size)
+    index = near[chosen]
+    segments = Segments(
+        size=placement.size,
+        labels=torch.from_numpy(record.labels[index].astype(np.int64)),
+        masks=masks,
+        boxes=masks.boxes(),
+        ids=torch.from_numpy(record.ids[index].astype(np.int64)),
+        crowd=torch.from_numpy(record.crowd[index] | lost[chosen]),
+    )
+    ignore = None
+    if sliver.any():
+        ignore = Masks.from_arrays(*rle.take(counts, offsets, np.flatnonzero(sliver)), placement.size)
+    return Scene(size=placement.size, segments=segments, ignore=ignore)
+
+
+def cut_ids(record: Record, placement: Placement) -> np.ndarray:
+    """Annotation ids, int64, of the objects that the window cuts: partly inside, judged by their boxes."""
+    touched = _overlap(record.boxes, placement.window) > 0
+    return record.ids[touched & ~_inside(record, placement) & ~record.crowd]
+
+
+def _place(record: Record, placement: Placement, near: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs on the canvas of the objects ``near``, and which of them have no outline (their boxes are filled)."""
+    untouched = placement.moves_nothing and placement.window == (0, 0, *record.size)
+    shapes = [record.shapes[i] for i in near.tolist()]
+    stored = [shape for shape in shapes if isinstance(shape, dict)]
+    runs, starts = rle.from_coco(stored, record.size)
+    if stored and not untouched:
+        runs, starts = place_runs(runs, starts, record.size, placement)
+    if len(stored) == len(shapes):
+        return runs, starts, np.zeros(len(near), bool)
+    ready = iter(np.split(runs, starts[1:-1]))
+    lost = np.zeros(len(near), bool)
+    pieces: list[np.ndarray] = []
+    for k, (i, shape) in enumerate(zip(near.tolist(), shapes, strict=True)):
+        if isinstance(shape, dict):
+            pieces.append(next(ready))
+            continue
+        if shape is None:
+            lost[k] = True
+            x1, y1, x2, y2 = record.boxes[i].astype(np.float64)
+            shape = (np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]),)
+        pieces.append(polygons.rasterize([placement.points(ring) for ring in shape], placement.size))
+    offsets = np.zeros(len(pieces) + 1, np.int64)
+    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
+    return np.concatenate(pieces).astype(np.int32, copy=False), offsets, lost
+
+
+def _boxes_only(record: Record, placement: Placement, reach: np.ndarray, near: np.ndarray, min_visible: float) -> Scene:
+    whole = placement.boxes(record.boxes)[near]
+    seen = reach[near]
+    share = np.prod(seen[:, 2:] - seen[:, :2], axis=1) / np.maximum(np.prod(whole[:, 2:] - whole[:, :2], axis=1), 1e-9)
+    index, boxes = near[share >= min_visible], seen[share >= min_visible]
+    segments = Segments(
+        size=placement.size,
+        labels=torch.from_numpy(record.labels[index].astype(np.int64)),
+        boxes=torch.from_numpy(boxes.astype(np.float32)),
+        ids=torch.from_numpy(record.ids[index].astype(np.int64)),
+        crowd=torch.from_numpy(record.crowd[index]),
+    )
+    return Scene(size=placement.size, segments=segments)
+
+
+def _visible_boxes(record: Record, placement: Placement) -> np.ndarray:
+    """float64 [N, 4] on the canvas, clipped to it, around all that an object may cover (its outline, not its box)."""
+    boxes = placement.boxes(_extents(record))
+    height, width = placement.size
+    return np.clip(boxes, 0, (width, height, width, height))
+
+
+def _extents(record: Record) -> np.ndarray:
+    """Boxes in file pixels around the outlines: an annotated box may be too small, so polygons speak for themselves."""
+    extents = record.boxes.astype(np.float64)
+    for i, shape in enumerate(record.shapes):
+        if isinstance(shape, tuple) and shape:
+            low = np.min([ring.min(axis=0) for ring in shape], axis=0)
+            high = np.max([ring.max(axis=0) for ring in shape], axis=0)
+            extents[i] = (*(low - 1), *(high + 1))
+        elif isinstance(shape, dict):
+            extents[i] += (-1, -1, 1, 1)
+    return extents
+
+
+def _inside(record: Record, placement: Placement) -> np.ndarray:
+    """bool [N]: the annotated box, within half a pixel, lies wholly in the window."""
+    y, x, height, width = placement.window
+    low, high = record.boxes[:, :2], record.boxes[:, 2:]
+    near, far = np.array((x, y)) - 0.5, np.array((x + width, y + height)) + 0.5
+    return np.logical_and.reduce(np.concatenate([low >= near, high <= far], axis=1), axis=1)
+
+
+def _overlap(boxes: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    y, x, height, width = window
+    wide = np.minimum(boxes[:, 2], x + width) - np.maximum(boxes[:, 0], x)
+    tall = np.minimum(boxes[:, 3], y + height) - np.maximum(boxes[:, 1], y)
+    return np.maximum(wide, 0) * np.maximum(tall, 0)
+
+
+def _full_areas(record: Record, index: np.ndarray) -> np.ndarray:
+    """Areas in file pixels, float64: the outlines' own, as the annotated ones may be another tool's."""
+    areas = np.zeros(len(index))
+    for k, i in enumerate(index.tolist()):
+        shape = record.shapes[i]
+        if isinstance(shape, dict):
+            areas[k] = rle.area(*rle.from_coco([shape], record.size))[0]
+        elif shape:
+            areas[k] = sum(_shoelace(ring) for ring in shape)
+        else:
+            areas[k] = float(np.prod(record.boxes[i, 2:] - record.boxes[i, :2]))
+    return areas
+
+
+def _shoelace(ring: np.ndarray) -> float:
+    x, y = ring[:, 0], ring[:, 1]
+    return 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))

@@ -1,0 +1,212 @@
+"""Sources: data sets that give records without pixels, pixels on demand, and samples of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from maskwright.data.io import image_size, read_image
+from maskwright.data.rasterize import scene_of
+from maskwright.data.table import Table
+from maskwright.errors import InputError
+from maskwright.structures import Geometry, Record, Sample, Taxonomy
+
+
+@runtime_checkable
+class Loads(Protocol):
+    """What training needs of a data set (``protocols.Source`` has it too): records, and records with pixels."""
+
+    taxonomy: Taxonomy
+
+    def __len__(self) -> int: ...
+
+    def record(self, index: int) -> Record:
+        """What is annotated on image ``index``; reads no pixels."""
+        ...
+
+    def load(self, index: int) -> tuple[Record, Tensor]:
+        """The record of image ``index`` and its pixels, uint8 [3, H, W] on the record's size."""
+        ...
+
+
+class Base:
+    """What every source shares: a sample is a record whose shapes lie as masks on its unresized pixels."""
+
+    taxonomy: Taxonomy
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def record(self, index: int) -> Record:
+        """What is annotated on image ``index``; reads no pixels."""
+        raise NotImplementedError
+
+    def load(self, index: int) -> tuple[Record, Tensor]:
+        """The record of image ``index`` and its pixels.
+
+        Raises:
+            InputError: the pixels cannot be read, or are not of the size the record states; the message names the file.
+        """
+        record = self.record(index)
+        image = read_image(record.path)
+        _check_size(record, (int(image.shape[1]), int(image.shape[2])))
+        return record, image
+
+    def __getitem__(self, index: int) -> Sample:
+        """Image ``index`` with its pixels and its scene, unresized."""
+        record, image = self.load(index)
+        return Sample(key=record.key, image=image, scene=scene_of(record), geometry=Geometry.identity(record.size))
+
+
+class FileSource(Base):
+    """Images in files, their annotations in a table."""
+
+    def __init__(self, table: Table, taxonomy: Taxonomy) -> None:
+        self.taxonomy = taxonomy
+        self.table = table
+
+    @classmethod
+    def from_records(cls, records: Iterable[Record], taxonomy: Taxonomy) -> FileSource:
+        """A source of records made elsewhere."""
+        table = Table()
+        for record in records:
+            table.add_record(record)
+        return cls(table, taxonomy)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def record(self, index: int) -> Record:
+        """What is annotated on image ``index``; reads no pixels."""
+        return self.table.record(index)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(H, W) of every image as annotated, int32 [n, 2]."""
+        return self.table.sizes
+
+    def check_sizes(self) -> None:
+        """Read every image's header and compare; ``InputError`` names the first file that disagrees."""
+        for index in range(len(self)):
+            record = self.record(index)
+            _check_size(record, image_size(record.path))
+
+
+class CachedSource(Base):
+    """A source whose decoded pixels stay in memory, read once, before worker processes start.
+
+    Workers forked afterwards share the memory. Images beyond ``limit`` bytes are read from disk whenever they are asked
+    for.
+    """
+
+    def __init__(self, source: Loads, limit: int = 4 << 30) -> None:
+        self.taxonomy = source.taxonomy
+        self.source = source
+        self._images: list[Tensor | None] = []
+        used = 0
+        for index in range(len(source)):
+            height, width = source.record(index).size
+            fits = used + 3 * height * width <= limit
+            used += 3 * height * width if fits else 0
+            self._images.append(source.load(index)[1] if fits else None)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def record(self, index: int) -> Record:
+        """What is annotated on image ``index``; reads no pixels."""
+        return self.source.record(index)
+
+    def load(self, index: int) -> tuple[Record, Tensor]:
+        """The record of image ``index`` and its pixels, which the caller must not write to."""
+        image = self._images[index]
+        return self.source.load(index) if image is None else (self.source.record(index), image)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(H, W) of every image, int [n, 2]."""
+        return image_sizes(self.source)
+
+
+class MixedSource(Base):
+    """Several sources one after the other, drawn from at the given weights; all share one taxonomy.
+
+    The weights say which fraction of what a sampler draws comes from each source, whatever the sources' lengths;
+    ``Shuffled(source, ...)`` honors them. Without weights every image is drawn equally often.
+
+    Raises:
+        InputError: no sources, an empty one, weights that are not positive, or class names that differ.
+    """
+
+    def __init__(self, sources: Sequence[Loads], weights: Sequence[float] | None = None) -> None:
+        if not sources or min(len(s) for s in sources) == 0:
+            raise InputError(f"mixing needs sources with images, got lengths {[len(s) for s in sources]}")
+        self.sources = tuple(sources)
+        self.taxonomy = sources[0].taxonomy
+        for i, source in enumerate(sources):
+            if source.taxonomy.names != self.taxonomy.names:
+                raise InputError(
+                    "sources to mix must have the same classes in the same order, but source 0 has "
+                    f"{_few(self.taxonomy.names)} and source {i} {_few(source.taxonomy.names)}. Remap one of them."
+                )
+        lengths = [len(source) for source in sources]
+        given = list(lengths if weights is None else weights)
+        if len(given) != len(sources) or not all(np.isfinite(w) and w > 0 for w in given):
+            raise InputError(f"weights must be one positive number for each of {len(sources)} sources, got {given}")
+        self.shares: tuple[float, ...] = tuple(float(w) / sum(given) for w in given)
+        self._starts = np.cumsum([0, *lengths])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Which source each index belongs to, int64 [n]."""
+        return np.repeat(np.arange(len(self.sources)), np.diff(self._starts))
+
+    def record(self, index: int) -> Record:
+        """What is annotated on image ``index``; reads no pixels."""
+        source, local = self._locate(index)
+        return source.record(local)
+
+    def load(self, index: int) -> tuple[Record, Tensor]:
+        """The record of image ``index`` and its pixels."""
+        source, local = self._locate(index)
+        return source.load(local)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(H, W) of every image, int [n, 2]."""
+        return np.concatenate([image_sizes(source) for source in self.sources])
+
+    def _locate(self, index: int) -> tuple[Loads, int]:
+        index = range(len(self))[index]
+        which = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.sources[which], index - int(self._starts[which])
+
+
+def image_sizes(source: Loads) -> np.ndarray:
+    """(H, W) of every image, int [n, 2], without building records where the source knows them."""
+    known = getattr(source, "sizes", None)
+    if known is not None:
+        return np.asarray(known)
+    return np.array([source.record(i).size for i in range(len(source))], np.int64).reshape(-1, 2)
+
+
+def _check_size(record: Record, got: tuple[int, int]) -> None:
+    if got == record.size:
+        return
+    hint = "The annotation is for another picture."
+    if got == record.size[::-1]:
+        hint = "It seems annotated before its EXIF orientation was applied: save the picture upright, without the tag."
+    raise InputError(
+        f"{record.path}: the annotation is for {record.size[0]}x{record.size[1]} pixels (height x width), "
+        f"the picture has {got[0]}x{got[1]}. {hint}"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

@@ -1,0 +1,139 @@
+"""``evaluate``: a model against annotated images, in COCO's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from maskwright.data.loader import make_loader
+from maskwright.data.rasterize import scene_of
+from maskwright.data.samplers import Sequential
+from maskwright.data.transforms import ToSize
+from maskwright.errors import InputError
+from maskwright.metrics.average_precision import CocoAP
+from maskwright.ops.hardware import choose_device, choose_precision
+from maskwright.protocols import Model, Source
+from maskwright.structures import Scene, Taxonomy
+
+
+def evaluate(
+    model: Model,
+    source: Source,
+    *,
+    max_per_image: int = 100,
+    score_threshold: float | None = None,
+    batch_size: int = 1,
+    device: str = "auto",
+    precision: str = "32",
+    workers: int = 0,
+    kinds: Sequence[str] = ("mask", "box"),
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Find the objects of every image of ``source`` and compare them with what is annotated, in file pixels.
+
+    Classes are paired by name; what the model finds of classes that the data does not have is left out.
+
+    Args:
+        model: what ``load`` or ``build`` returned; it moves to ``device``; its modes and limits stay.
+        source: annotated images, as ``read_coco`` gives them.
+        max_per_image: objects an image that the model gives and that the metric counts, both; COCO has 100.
+        score_threshold: objects below it are left out, in [0, 1]; ``None`` keeps the model's.
+        batch_size: images computed at once.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: ``"32"``, ``"bf16"``, ``"16"``, or ``"auto"``: bf16 where the hardware has it.
+        workers: processes that load and resize images; 0 does it in this one.
+        kinds: of ``"mask"`` and ``"box"``.
+        progress: called with (images done, images in all).
+
+    Returns:
+        ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images": n}``, figures as fractions; see ``CocoAP``.
+
+    Raises:
+        InputError: no images, an image that cannot be read, no class in common, or an option out of range.
+    """
+    if max_per_image < 1 or batch_size < 1 or workers < 0:
+        given = f"{max_per_image}, {batch_size} and {workers}"
+        raise InputError(f"max_per_image and batch_size must be 1 or more and workers 0 or more, got {given}.")
+    if len(source) == 0:
+        raise InputError("an evaluation needs annotated images, but the data has none.")
+    pairing = pair(model.taxonomy, source.taxonomy)
+    where = choose_device(device)
+    chosen = choose_precision(precision, where)
+    metric = CocoAP(source.taxonomy, kinds=tuple(kinds), max_detections=max_per_image)
+    order = Sequential(source, batch_size)
+    loader = make_loader(
+        source, ToSize(model.resize, scenes=False), order, workers=workers, multiple=model.size_divisor
+    )
+    limits: dict[str, float] = {"max_per_image": max_per_image}
+    if score_threshold is not None:
+        limits["score_threshold"] = score_threshold
+    network = cast(nn.Module, model).to(where)
+    done = 0
+    with torch.no_grad(), _set(network, limits):
+        for batch in loader:
+            with _autocast(where, chosen):
+                raw = network(batch.inputs.to(where))
+            for found in model.predict(raw, batch.inputs.geometry):
+                metric.update(relabel(found.to("cpu"), pairing), scene_of(source.record(done)))
+                done += 1
+            if progress is not None:
+                progress(done, len(source))
+    return metric.compute()
+
+
+def pair(model: Taxonomy, data: Taxonomy) -> Tensor:
+    """For each of the model's classes the data's class of the same name, int64 [C]; -1 where it has none.
+
+    Raises:
+        InputError: no class in common.
+    """
+    known = {name: label for label, name in enumerate(data.names)}
+    pairing = torch.tensor([known.get(name, -1) for name in model.names])
+    if bool((pairing < 0).all()):
+        raise InputError(
+            "the model and the data must have class names in common, but the model knows "
+            f"{_few(model.names)} and the data {_few(data.names)}. Rename the categories of one of them."
+        )
+    return pairing
+
+
+def relabel(scene: Scene, pairing: Tensor) -> Scene:
+    """The scene with each label ``l`` replaced by ``pairing[l]``; objects whose new label is negative are left out."""
+    objects = scene.objects()
+    labels = pairing[objects.labels]
+    kept = labels >= 0
+    if not bool(kept.all()):
+        objects, labels = objects[kept], labels[kept]
+    return replace(scene, segments=replace(objects, labels=labels))
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    dtypes = {"bf16": torch.bfloat16, "16": torch.float16}
+    return torch.autocast(device.type, dtypes[precision]) if precision in dtypes else nullcontext()
+
+
+@contextmanager
+def _set(network: nn.Module, values: dict[str, float]) -> Generator[None]:
+    """Evaluation mode and these attributes, for a while."""
+    before = {name: getattr(network, name) for name in values}
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        for name, value in values.items():
+            setattr(network, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(network, name, value)
+        # Frozen parts of a model in training are in evaluation mode: network.train() would wake them.
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,268 @@
+"""Kernels that match detections to truth as COCO does, all thresholds and size classes in one pass, and add up.
+
+Equal to pycocotools' ``COCOeval.evaluateImg`` and ``accumulate`` for every (class, image, size class, threshold).
+A *lane* is one pair (size class, threshold); the flag of a detection in a lane is 0 for a false positive, 1 for a true
+positive and 2 where it does not count.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+
+from maskwright.metrics._json_kernels import FLOAT_ROW, ROW
+from maskwright.metrics._shape_kernels import FULL, box_iou, box_of, intervals, pixels_in, pixels_shared
+
+NO_SHAPE, BAD_SIZE = -4, -5
+_HAS_AREA, _HAS_BOX = 1 << 7, 1 << 8
+
+helper = njit(nogil=True, error_model="numpy")
+
+
+@helper
+def shape_of(text, runs, rows, floats, r, f, height, width, need, boxed, arena, top, capacity, out, reals):
+    """Decode the mask of a row where ``need`` says so; the new top of the arena, or a reason.
+
+    Unless ``boxed``, the row gets the box of its mask.
+    """
+    if not need:
+        return top
+    if rows[r + 7] == 0:
+        return NO_SHAPE
+    if rows[r + 7] != 3 and (rows[r + 10] != height or rows[r + 11] != width):
+        return BAD_SIZE
+    if height <= 0 or width <= 0 or height * width > 2147483646:
+        return BAD_SIZE
+    end = intervals(text, runs, rows, r, height, width, arena, top, capacity, out, reals)
+    if end >= 0 and not boxed:
+        box_of(arena, top, end, height, width, floats, f + 2)
+    return end
+
+
+@helper
+def match(
+    ious, detections, truths, limit, thresholds, count_a, count_t, areas, ignored, ignored_at, marks, scratch, flags, at
+):
+    """Match the detections of one class in one image, best score first, and set their flags from ``flags[at]`` on.
+
+    ``ious`` is [detections, truths], then from ``limit * truths`` on the areas, then the best IoU of each detection.
+    ``marks`` from ``scratch`` on: room for an order and for what is taken, then 1 for a crowd (it may be matched
+    again), 2 for a truth whose matches pycocotools loses, 3 for both. ``ignored``: truths [., A] that do not count.
+    """
+    taken, dead = scratch + truths, scratch + 2 * truths
+    sizes = limit * truths
+    if truths == 0:
+        for d in range(detections):
+            for a in range(count_a):
+                flag = 2 if ious[d] < areas[2 * a] or ious[d] > areas[2 * a + 1] else 0
+                for t in range(count_t):
+                    flags[at + (d * count_a + a) * count_t + t] = flag
+        return
+    for a in range(count_a):
+        low, high = areas[2 * a], areas[2 * a + 1]
+        placed = 0
+        for wanted in range(2):
+            for g in range(truths):
+                if ignored[ignored_at + g * count_a + a] == wanted:
+                    marks[scratch + placed] = g
+                    placed += 1
+        for t in range(count_t):
+            lowest = min(thresholds[t], 1 - 1e-10)
+            for g in range(truths):
+                marks[taken + g] = 0
+            for d in range(detections):
+                best, best_iou, best_ignored = -1, lowest, 0
+                if ious[sizes + limit + d] >= lowest:
+                    for k in range(truths):
+                        g = marks[scratch + k]
+                        if marks[taken + g] == 1 and marks[dead + g] & 1 == 0:
+                            continue
+                        g_ignored = ignored[ignored_at + g * count_a + a]
+                        if best >= 0 and best_ignored == 0 and g_ignored == 1:
+                            break
+                        if ious[d * truths + g] >= best_iou:
+                            best, best_iou, best_ignored = g, ious[d * truths + g], g_ignored
+                lost = best < 0
+                if best >= 0:
+                    marks[taken + best] = 1
+                    lost = marks[dead + best] & 2 == 2
+                flag = 0 if lost else 1
+                if best >= 0 and best_ignored == 1:
+                    flag = 2
+                elif lost and (ious[sizes + d] < low or ious[sizes + d] > high):
+                    flag = 2
+                flags[at + (d * count_a + a) * count_t + t] = flag
+
+
+def evaluate(
+    first, last, mask, by_box, limit, count_a, count_t, thresholds, areas, heights, widths,
+    t_text, t_runs, t_rows, t_floats, t_class, t_order, t_start, t_dead, t_ignored, t_status,
+    d_text, d_runs, d_rows, d_floats, d_class, d_order, d_start, d_status, ranks, flags,
+    arena, capacity, whole, reals, spans, ious,
+):  # fmt: skip
+    """Images ``first`` .. ``last`` of one evaluation; returns the image to go on with once the arena is larger, or ``last``.
+
+    ``x_order`` lists table rows by image, then class (detections then by falling score); image ``i`` owns
+    ``x_start[i] : x_start[i + 1]`` of it. ``ranks``, ``flags``, ``t_ignored`` follow that order, the rest the table.
+    ``mask`` compares masks, else boxes. ``by_box``: 1 where a detection's area is that of its box. Beyond ``limit``
+    detections of a class in an image the flags are not written and the rank is -1. ``whole`` and ``reals`` are the
+    same scratch, 8 numbers; ``spans`` holds 4 int64 for each truth of an image and 1 more for each, ``ious`` floats for
+    the largest group and 1 for each detection.
+    """
+    lanes = count_a * count_t
+    for image in range(first, last):
+        height, width = heights[image], widths[image]
+        t0, t1 = t_start[image], t_start[image + 1]
+        top = 0
+        for pos in range(t0, t1):
+            row = t_order[pos]
+            r, f, k = row * ROW, row * FLOAT_ROW, 3 * (pos - t0)
+            no_box, no_area = t_rows[r] & _HAS_BOX == 0, t_rows[r] & _HAS_AREA == 0
+            need = mask == 1 or no_box or (no_area and t_rows[r + 7] != 0)
+            end = shape_of(
+                t_text, t_runs, t_rows, t_floats, r, f, height, width, need, mask == 1 or not no_box,
+                arena, top, capacity, whole, reals,
+            )
+            if end == FULL:
+                return image
+            if end < 0:
+                t_status[row] = -end
+                end = top
+            spans[k], spans[k + 1] = top, end
+            spans[k + 2] = pixels_in(arena, top, end) if need else 0
+            top = end
+            area = t_floats[f + 1]
+            if no_area:
+                area = spans[k + 2] if need else t_floats[f + 4] * t_floats[f + 5]
+            for a in range(count_a):
+                out = t_dead[row] & 1 == 1 or area < areas[2 * a] or area > areas[2 * a + 1]
+                t_ignored[pos * count_a + a] = 1 if out else 0
+        low = t0
+        group = d_start[image]
+        while group < d_start[image + 1]:
+            kind = d_class[d_order[group]]
+            while low < t1 and t_class[t_order[low]] < kind:
+                low += 1
+            high = low
+            while high < t1 and t_class[t_order[high]] == kind:
+                high += 1
+            truths, pos = high - low, group
+            sizes = truths * limit
+            while pos < d_start[image + 1] and d_class[d_order[pos]] == kind:
+                row, d = d_order[pos], pos - group
+                r, f = row * ROW, row * FLOAT_ROW
+                no_box = d_rows[r] & _HAS_BOX == 0
+                need = mask == 1 or no_box or (by_box == 0 and d_rows[r + 7] != 0)
+                end = shape_of(
+                    d_text, d_runs, d_rows, d_floats, r, f, height, width, need, mask == 1 or not no_box,
+                arena, top, capacity, whole, reals,
+                )
+                if end == FULL:
+                    return image
+                if end < 0:
+                    d_status[row] = -end
+                    end = top
+                pixels = pixels_in(arena, top, end) if need else 0
+                ranks[pos] = d if d < limit else -1
+                if d < limit:
+                    boxed = not no_box and (by_box == 1 or not need)
+                    ious[sizes + d] = d_floats[f + 4] * d_floats[f + 5] if boxed else np.float64(pixels)
+                    for g in range(truths):
+                        t_row = t_order[low + g]
+                        crowd = t_dead[t_row] & 1 == 1
+                        if mask == 0:
+                            value = box_iou(d_floats, f + 2, t_floats, t_row * FLOAT_ROW + 2, crowd)
+                        else:
+                            k = 3 * (low + g - t0)
+                            shared = pixels_shared(arena, top, end, spans[k], spans[k + 1])
+                            value = shared / max(1, pixels if crowd else pixels + spans[k + 2] - shared)
+                        ious[d * truths + g] = value
+                pos += 1
+            found = min(pos - group, limit)
+            for d in range(found):
+                best = 0.0
+                for g in range(truths):
+                    best = max(best, ious[d * truths + g])
+                ious[sizes + limit + d] = best
+            scratch = 3 * (t1 - t0)
+            for g in range(truths):
+                spans[scratch + 2 * truths + g] = t_dead[t_order[low + g]]
+            match(
+                ious, found, truths, limit, thresholds, count_a, count_t, areas, t_ignored, low * count_a,
+                spans, scratch, flags, group * lanes,
+            )  # fmt: skip
+            group = pos
+            low = high
+    return last
+
+
+def accumulate(
+    flags, ranks, order, first, last, count_a, count_t, positives, limits, count_m, points, count_r,
+    counts, curve, stride, precision, recall,
+):  # fmt: skip
+    """Precision and recall of one class from its detections ``order[first:last]``, sorted by falling score.
+
+    Args:
+        positives: int64 [A], truths that count; ``limits``: int64 [M] rising; ``points``: float64 [R] rising.
+        counts: scratch, int64 [(2 + M) * A * T]; ``curve``: scratch, float64 [A * T, stride], stride > any positives.
+        precision: float64 [A, T, R] at the last limit; ``recall``: float64 [M, A, T]; -1 without truths that count.
+    """
+    lanes = count_a * count_t
+    for i in range((2 + count_m) * lanes):
+        counts[i] = 0
+    found = 0
+    for i in range(first, last):
+        rank = ranks[order[i]]
+        if rank < 0 or rank >= limits[count_m - 1]:
+            continue
+        found = 1
+        base = order[i] * lanes
+        for lane in range(lanes):
+            flag = flags[base + lane]
+            if flag == 0:
+                counts[lanes + lane] += 1
+            elif flag == 1:
+                hits = counts[lane] + 1
+                counts[lane] = hits
+                curve[lane * stride + hits] = hits / (counts[lanes + lane] + hits + 2.220446049250313e-16)
+                for m in range(count_m):
+                    if rank < limits[m]:
+                        counts[(2 + m) * lanes + lane] += 1
+    for lane in range(lanes):
+        total = positives[lane // count_t]
+        for m in range(count_m):
+            recall[m * lanes + lane] = counts[(2 + m) * lanes + lane] / total if total > 0 else -1.0
+        hits, base = counts[lane], lane * stride
+        for i in range(hits - 1, 0, -1):
+            curve[base + i] = max(curve[base + i], curve[base + i + 1])
+        reached = 0
+        for p in range(count_r):
+            if total > 0 and found == 1:
+                while reached <= hits and reached / total < points[p]:
+                    reached += 1
+            # Recall 0 is reached by the first detection, whose precision, made monotone, is that of the first hit.
+            value = curve[base + max(reached, 1)] if reached <= hits and hits > 0 else 0.0
+            precision[lane * count_r + p] = value if total > 0 else -1.0
+    return last - first
+
+
+_int, _flags, _reals = types.int64, types.CPointer(types.uint8), types.CPointer(types.float64)
+_ints, _runs = types.CPointer(types.int64), types.CPointer(types.int32)
+KERNELS = {
+    "evaluate": (
+        evaluate,
+        _int(
+            *(_int, _int, _int, _int, _int, _int, _int, _reals, _reals, _ints, _ints),
+            *(_flags, _runs, _ints, _reals, _ints, _ints, _ints, _flags, _flags, _flags),
+            *(_flags, _runs, _ints, _reals, _ints, _ints, _ints, _flags, _ints, _flags),
+            *(_runs, _int, _ints, _reals, _ints, _reals),
+        ),
+    ),
+    "accumulate": (
+        accumulate,
+        _int(
+            *(_flags, _ints, _ints, _int, _int, _int, _int, _ints, _ints, _int, _reals, _int),
+            *(_ints, _reals, _int, _reals, _reals),
+        ),
+    ),
+}

@@ -1,0 +1,343 @@
+"""The training loop: one for every objective; it never learns a family's name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from math import ceil, isfinite
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import orjson
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from maskwright.errors import InputError
+from maskwright.objectives.supervised import Supervised
+from maskwright.ops.hardware import choose_device, choose_precision
+from maskwright.protocols import Model, Objective
+from maskwright.structures import Batch
+from maskwright.train import checkpoint
+from maskwright.train.average import Average
+from maskwright.train.directory import describe, prepare
+from maskwright.train.interrupt import Interrupt
+from maskwright.train.log import Log, flatten, tell
+from maskwright.train.optimizer import make_optimizer, set_rate
+from maskwright.train.options import TrainOptions
+from maskwright.train.schedule import progress, rate
+from maskwright.train.window import NotFiniteError, Step, backward
+from maskwright.weights import store
+
+Evaluate = Callable[[nn.Module], Mapping[str, Any]]
+"""Measures a model; its answer may be nested, as ``{"mask": {"AP": 0.4, ...}, ...}``."""
+
+
+class Batches(Protocol):
+    """A loader that can be resumed: ``state_dict`` tells the place after the batch handed out last."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def train(
+    objective: Objective | Model,
+    batches: Batches,
+    *,
+    options: TrainOptions,
+    out: str | Path,
+    evaluate: Evaluate | None = None,
+    meta: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    epoch: int | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train and leave a run directory: weights, log, options, and checkpoints to resume from.
+
+    Call ``seed_all(options.seed)`` before the model is built; the loop seeds again before its first step.
+
+    Args:
+        objective: what a step minimizes; a bare model is trained with ``Supervised``.
+        batches: endless or finite (then repeated), resumable.
+        options: see ``TrainOptions``.
+        out: the run directory, absent or empty unless ``resume``. It gets ``best.safetensors``, ``last.safetensors``,
+            ``options.json``, ``log.csv``, ``evaluations.csv``, ``tensorboard/`` and ``checkpoints/``.
+        evaluate: measures the model (with averaged weights if there are some); chooses ``best.safetensors``.
+        meta: what the weights say of themselves, see ``zoo.describe``.
+        resume: continue from the newest whole checkpoint in ``out``; with none there, start.
+        epoch: batches in a pass over the data; needed where ``options`` count epochs.
+        quiet: say nothing on stderr.
+
+    Returns:
+        ``{"step", "seconds", "best", "metrics", "out"}``: ``best`` is the largest ``options.best_by``
+        (``None`` without), ``metrics`` the last evaluation.
+
+    Raises:
+        InputError: ``out`` cannot be used, a loss is not finite (the images are named), an image cannot be read, or
+            a checkpoint does not fit. Checkpoints written before stay.
+        KeyboardInterrupt: somebody asked to stop; a checkpoint of the last step was written.
+    """
+    run = _Run(objective, batches, options, Path(out), evaluate, dict(meta or {}), resume, epoch, quiet)
+    return run()
+
+
+class _Run:
+    def __init__(
+        self,
+        objective: Objective | Model,
+        batches: Batches,
+        options: TrainOptions,
+        out: Path,
+        evaluate: Evaluate | None,
+        meta: dict[str, Any],
+        resume: bool,
+        epoch: int | None,
+        quiet: bool,
+    ) -> None:
+        self.options, self.out, self.evaluate, self.meta, self.batches = options, out, evaluate, meta, batches
+        self.say: Callable[[str], None] = _nothing if quiet else tell
+        self.quiet = quiet
+        self.steps = _steps(options, epoch)
+        device = choose_device(options.device)
+        precision = choose_precision(options.precision, device)
+        self.checkpoints = prepare(out, resume=resume)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        chosen = {"device": str(device), "precision": precision, "steps": self.steps or None}
+        describe(out, options, chosen, meta)
+
+        whole = objective if hasattr(objective, "after_step") else Supervised(cast(Model, objective))
+        self.objective = cast(Objective, whole)
+        self.module = cast(nn.Module, whole)
+        self.module.to(device)
+        if options.channels_last:
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.fabric = _fabric(device, precision)
+        plain = make_optimizer(self.module, options, fused=device.type == "cpu")
+        self.network, self.optimizer = self.fabric.setup(Step(self.module), plain)
+        self.average = Average(self.module, options.ema) if options.ema else None
+        self.step, self.seconds = 0, 0.0
+        self.best: float | None = None
+        self.metrics: dict[str, Any] | None = None
+        self.kept: tuple[int, float] = (0, 0.0)
+        checkpoint.seed_all(options.seed)
+        if resume:
+            self._resume()
+        self.position = batches.state_dict()
+        self.say(f"training on {device}, precision {precision}{' (chosen)' if options.precision == 'auto' else ''}")
+
+    # ---- the run ----------------------------------------------------------------------------------------------------
+
+    def __call__(self) -> dict[str, Any]:
+        stream = self._endless()
+        log = Log(self.out, step=self.step, steps=self.steps, done=self._done(), quiet=self.quiet)
+        with log, Interrupt() as interrupt:
+            while self._done() < 1:
+                before = self._done()
+                self._step(stream, log)
+                if interrupt.asked:
+                    self._save()
+                    self._write("last")
+                    raise KeyboardInterrupt
+                if self._evaluates(before):
+                    self._evaluate(log)
+                    self._save()
+                elif self._is_due():
+                    log.flush()
+                    self._save()
+            if self.kept[0] != self.step:
+                self._save()
+            self._write("last")
+        figures = {"step": self.step, "seconds": self.seconds, "best": self.best, "metrics": self.metrics}
+        return {**figures, "out": str(self.out)}
+
+    def _step(self, stream: Iterator[Batch], log: Log) -> None:
+        began = time.perf_counter()
+        learning_rate = self.options.learning_rate * rate(self.options, self._done())
+        set_rate(cast(torch.optim.Optimizer, self.optimizer), learning_rate)
+        try:
+            window = [self._prepared(next(stream)) for _ in range(self.options.accumulate)]
+        except InputError:
+            # The weights are whole, and whoever mends the image will want to go on from here.
+            if self.step > self.kept[0]:
+                self._save()
+            raise
+        self.network.train()
+        try:
+            values = backward(self.fabric, self.network, window, counts=self.network.module.counts)
+            norm = self._clip(window)
+        except NotFiniteError as error:
+            raise self._stopped(error) from error
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.objective.after_step(self.step)
+        if self.average is not None:
+            self.average.update(self.module)
+        self.position = self.batches.state_dict()
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
+        values = {**values, "learning_rate": learning_rate, **norm, "seconds": seconds}
+        log.step(self.step, self._done(), values, images=sum(len(batch) for batch in window), seconds=seconds)
+
+    def _clip(self, window: list[Batch]) -> dict[str, float]:
+        if not self.options.clip_norm:
+            return {}
+        norm = self.fabric.clip_gradients(
+            self.network, self.optimizer, max_norm=self.options.clip_norm, error_if_nonfinite=False
+        )
+        value = float(cast(Tensor, norm))
+        # Half precision overflows now and then by design: its scaler skips such a step.
+        if not isfinite(value) and self.fabric.strategy.precision.precision != "16-mixed":
+            keys = ", ".join(key for batch in window for key in batch.keys)
+            raise NotFiniteError(f"the gradient must be finite, but its norm is {value} on the images {keys}.")
+        return {"gradient_norm": value}
+
+    def _stopped(self, error: NotFiniteError) -> NotFiniteError:
+        newest = next(iter(checkpoint.found(self.checkpoints)), None)
+        rest = (
+            f"The checkpoint of step {checkpoint.step_of(newest)} is whole."
+            if newest
+            else "No checkpoint was written yet."
+        )
+        return NotFiniteError(
+            f"step {self.step + 1}: {error} {rest} Look at these images, or lower --learning-rate or set --clip-norm."
+        )
+
+    def _prepared(self, batch: Batch) -> Batch:
+        batch = batch.to(self.fabric.device)
+        if self.options.channels_last:
+            pixels = batch.inputs.pixels.contiguous(memory_format=torch.channels_last)
+            batch = replace(batch, inputs=replace(batch.inputs, pixels=pixels))
+        return batch
+
+    def _endless(self) -> Iterator[Batch]:
+        while True:
+            any_came = False
+            for batch in self.batches:
+                any_came = True
+                yield batch
+            if not any_came:
+                raise InputError("training needs batches, but the loader gave none.")
+
+    def _done(self) -> float:
+        return progress(self.step, self.steps, self.seconds, self.options.minutes)
+
+    # ---- evaluation and files ---------------------------------------------------------------------------------------
+
+    def _evaluates(self, before: float) -> bool:
+        if self.evaluate is None:
+            return False
+        done, every = self._done(), self.options.evaluate_every
+        if done >= 1:
+            return True
+        if every:
+            return self.step % every == 0
+        return int(done * self.options.evaluations) > int(before * self.options.evaluations)
+
+    def _evaluate(self, log: Log) -> None:
+        assert self.evaluate is not None
+        random = checkpoint.random_state()
+        with self._averaged():
+            # Plain values only: a checkpoint is read without running anything.
+            self.metrics = orjson.loads(orjson.dumps(self.evaluate(self._model()), option=orjson.OPT_SERIALIZE_NUMPY))
+            assert self.metrics is not None
+            checkpoint.set_random_state(random)
+            log.evaluation(self.step, self.metrics)
+            figure = dict(flatten(self.metrics)).get(self.options.best_by)
+            if figure is not None and (self.best is None or figure > self.best):
+                self.best = figure
+                self._write("best", averaged=False)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.applied(self.module)
+
+    def _model(self) -> nn.Module:
+        return self.objective.model
+
+    def _write(self, name: str, *, averaged: bool = True) -> None:
+        card = {**self.meta.get("card", {}), "step": self.step, "seconds": round(self.seconds, 1)}
+        if self.metrics is not None:
+            card["metrics"] = dict(flatten(self.metrics))
+        with self._averaged() if averaged else nullcontext():
+            store.save(self.out / f"{name}.safetensors", self._model().state_dict(), {**self.meta, "card": card})
+
+    def _is_due(self) -> bool:
+        seconds = self.kept[1]
+        every, minutes = self.options.checkpoint_every, self.options.checkpoint_minutes
+        return bool((every and self.step % every == 0) or (minutes and self.seconds - seconds >= 60 * minutes))
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "weights": self.module.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "batches": self.position,
+            "random": checkpoint.random_state(),
+            "best": self.best,
+            "metrics": self.metrics,
+            "options": asdict(self.options),
+        }
+        checkpoint.save(self.checkpoints, state, keep=self.options.keep)
+        self.kept = (self.step, self.seconds)
+
+    def _resume(self) -> None:
+        state = checkpoint.load_newest(self.checkpoints, self.say)
+        if state is None:
+            self.say(f"no checkpoint in {self.out} yet: starting anew")
+            return
+        changed = [
+            f"{k} {state['options'].get(k)} -> {v}"
+            for k, v in asdict(self.options).items()
+            if state["options"].get(k) != v
+        ]
+        try:
+            self.module.load_state_dict(state["weights"])
+            groups = [dict(group) for group in self.optimizer.param_groups]
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"the checkpoint in {self.out} is of another model or optimizer: {reason}. "
+                "Resume with the model and options of options.json, or start anew with another --out."
+            ) from error
+        for group, own in zip(self.optimizer.param_groups, groups, strict=True):
+            group.update({key: value for key, value in own.items() if key not in ("params", "lr")})
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.batches.load_state_dict(state["batches"])
+        checkpoint.set_random_state(state["random"])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.best, self.metrics = state["best"], state["metrics"]
+        self.kept = (self.step, self.seconds)
+        self.say(
+            f"resuming after step {self.step}" + (f", with other options: {', '.join(changed)}" if changed else "")
+        )
+
+
+def _nothing(text: str) -> None:
+    """Stands where ``tell`` does in a quiet run."""
+
+
+def _steps(options: TrainOptions, epoch: int | None) -> int:
+    """Steps in all; 0 where only the clock decides."""
+    if options.steps or options.minutes:
+        return options.steps
+    if epoch is None:
+        raise InputError("options that count epochs need the batches of one; give steps or minutes, or epoch=...")
+    return max(1, ceil(options.epochs * epoch / options.accumulate))
+
+
+def _fabric(device: torch.device, precision: str) -> Fabric:
+    devices: Any = [device.index] if device.type == "cuda" else 1
+    names: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+    return Fabric(accelerator=device.type, devices=devices, precision=names[precision])

@@ -1,0 +1,107 @@
+"""Every option of a training run, with its default; the command line's flags and help are made from these fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from maskwright.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How to train; what to train and on what is not said here."""
+
+    steps: int = 0
+    """Optimizer steps; 0 leaves it to epochs or minutes."""
+    epochs: float = 12.0
+    """Passes over the data; counts only when neither steps nor minutes is given."""
+    minutes: float = 0.0
+    """Training time, evaluations left out; the schedule follows the clock, or the steps where they run out first."""
+    batch_size: int = 4
+    """Images in a micro-batch."""
+    accumulate: int = 1
+    """Micro-batches to a step; losses are normalized over all of them, as one batch of that size would be."""
+    learning_rate: float = 4e-4
+    """The highest learning rate of the schedule."""
+    backbone_rate: float = 1.0
+    """Factor on the learning rate of the backbone."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """The update rule."""
+    momentum: float = 0.9
+    """Momentum of sgd, first beta of adamw."""
+    weight_decay: float = 0.05
+    """Decay of weights; biases and norms are left out."""
+    schedule: Literal["onecycle", "cosine", "step", "constant"] = "onecycle"
+    """The course of the learning rate; onecycle rises and falls along a cosine."""
+    warmup: float = 0.05
+    """Share of the run, from 0 to 1, over which the learning rate rises."""
+    milestones: tuple[float, ...] = (0.667, 0.889)
+    """Shares of the run at which the step schedule multiplies the learning rate by decay (1x: 60k and 80k of 90k)."""
+    decay: float = 0.1
+    """Factor of the step schedule at each milestone."""
+    final_rate: float = 0.0
+    """Share of the highest learning rate that onecycle and cosine end with."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient over all parameters; 0 does not clip."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights, such as 0.999; the average is evaluated and saved. 0 does without."""
+    evaluate_every: int = 0
+    """Steps between evaluations; 0 spreads them evenly."""
+    evaluations: int = 10
+    """Evaluations in a run, the last at its end, when evaluate_every is 0."""
+    best_by: str = "mask.AP"
+    """The evaluation's figure that chooses best.safetensors, the larger the better."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints to resume from; 0 leaves it to the minutes."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints; 0 leaves it to the steps. Each evaluation and the end make one too."""
+    keep: int = 2
+    """Checkpoints to keep, the newest."""
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """Arithmetic; auto is bf16 where the hardware has it, else 32."""
+    device: str = "auto"
+    """Where to compute: cpu, cuda, cuda:1, mps; auto is a GPU if there is one."""
+    channels_last: bool = True
+    """Keep pixels and filters with channels innermost, which convolutions like."""
+    threads: int = 0
+    """Threads of the computation on a CPU; 0 leaves it to PyTorch."""
+    workers: int = 2
+    """Processes that load and change images; 0 does it in this one."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def __post_init__(self) -> None:
+        positive = ("batch_size", "accumulate", "learning_rate", "keep", "evaluations")
+        for name in positive:
+            _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+        counts = ("steps", "evaluate_every", "checkpoint_every", "threads", "workers", "seed")
+        amounts = ("epochs", "minutes", "backbone_rate", "weight_decay", "decay", "clip_norm", "checkpoint_minutes")
+        for name in (*counts, *amounts):
+            value = getattr(self, name)
+            _require(isfinite(value) and value >= 0, name, "0 or more", value)
+        _require(isfinite(self.learning_rate), "learning_rate", "a finite number", self.learning_rate)
+        for name in ("momentum", "warmup", "ema"):
+            _require(0 <= getattr(self, name) < 1, name, "at least 0 and below 1", getattr(self, name))
+        _require(0 <= self.final_rate <= 1, "final_rate", "from 0 to 1", self.final_rate)
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            _require(value in choices, name, f"one of {', '.join(choices)}", repr(value))
+        rising = list(self.milestones) == sorted(self.milestones) and all(0 < m < 1 for m in self.milestones)
+        _require(rising, "milestones", "rising numbers between 0 and 1", self.milestones)
+        _require(
+            self.steps > 0 or self.minutes > 0 or self.epochs > 0, "steps", "given, or epochs or minutes", self.steps
+        )
+
+
+_CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("onecycle", "cosine", "step", "constant"),
+    "precision": ("auto", "32", "bf16", "16"),
+}
+
+
+def _require(holds: bool, name: str, what: str, got: object) -> None:
+    if not holds:
+        raise InputError(f"the option {name} (--{name.replace('_', '-')}) must be {what}, got {got}.")

@@ -1,0 +1,54 @@
+"""Which origin a checkpoint came from, and what every importer does besides converting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from maskwright.errors import InputError
+from maskwright.protocols import Importer
+from maskwright.structures import Taxonomy
+from maskwright.weights.detectron2 import Detectron2MaskRCNN
+from maskwright.weights.torchvision import TorchvisionMaskRCNN
+
+
+class ModelImporter(Importer, Protocol):
+    """An importer that also knows which model to build for what it converts."""
+
+    def model(self, state: Mapping[str, Any]) -> str:
+        """The zoo's name of the model that the checkpoint fits."""
+        ...
+
+    def options(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of that model which reproduce the origin's conventions."""
+        ...
+
+    def taxonomy(self, state: Mapping[str, Any]) -> Taxonomy:
+        """The classes that the checkpoint has."""
+        ...
+
+
+IMPORTERS: tuple[ModelImporter, ...] = (Detectron2MaskRCNN(), TorchvisionMaskRCNN())
+
+
+def recognize(state: Mapping[str, Tensor]) -> ModelImporter | None:
+    """The importer that knows this layout of names; ``None`` for our own names or an unknown origin."""
+    return next((importer for importer in IMPORTERS if importer.recognizes(state)), None)
+
+
+def require_importer(state: Mapping[str, Tensor], source: str) -> ModelImporter:
+    """``recognize``, or an error that names ``source`` and the origins that are understood.
+
+    Raises:
+        InputError: no importer knows the names.
+    """
+    importer = recognize(state)
+    if importer is None:
+        origins = ", ".join(known.origin for known in IMPORTERS)
+        raise InputError(
+            f"{source} must be a checkpoint of a known origin ({origins}) or of maskwright, "
+            f"but its parameters are called {', '.join(list(state)[:3])} …. It is a checkpoint of another model."
+        )
+    return importer

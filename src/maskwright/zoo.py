@@ -1,0 +1,305 @@
+"""THE table: every model's name, and how a name, a checkpoint or a run directory becomes a model.
+
+Listing the table imports no torch; builders are named as ``module:function`` and resolved when they are called.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskwright.errors import InputError
+from maskwright.weights.table import Published, check_license, find, is_published, packaged, published
+
+if TYPE_CHECKING:
+    import torch
+
+    from maskwright.protocols import Model
+    from maskwright.structures import Taxonomy
+    from maskwright.weights.hub import Progress
+
+_MASK_RCNN = "He, Gkioxari, Dollár, Girshick: Mask R-CNN. ICCV 2017, arXiv:1703.06870"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A model that has a name.
+
+    Attributes:
+        name: what ``load``, ``build`` and ``maskwright train`` take.
+        build: ``module:function``; called as ``function(taxonomy, **options)``, it returns a ``Model``.
+        task: instance, semantic or panoptic.
+        domain: image, clip, cloud or volume.
+        paper: the method's source.
+        weights: names of published weights, see ``maskwright.weights.table``.
+    """
+
+    name: str
+    build: str
+    task: str
+    domain: str
+    paper: str
+    weights: tuple[str, ...] = ()
+
+
+def _mask_rcnn(name: str, function: str, *weights: str) -> Entry:
+    build = f"maskwright.models.mask_rcnn:{function}"
+    return Entry(name=name, build=build, task="instance", domain="image", paper=_MASK_RCNN, weights=weights)
+
+
+_CLASS_LAYER = "box_head.class_logits.weight"
+"""A parameter of ours whose length is the number of classes and the background."""
+
+TABLE: tuple[Entry, ...] = (
+    _mask_rcnn("mask-rcnn-r18", "mask_rcnn_r18"),
+    _mask_rcnn(
+        "mask-rcnn-r50",
+        "mask_rcnn_r50",
+        "mask-rcnn-r50-detectron2-3x",
+        "mask-rcnn-r50-torchvision-v1",
+        "mask-rcnn-r50-torchvision-v2",
+    ),
+    _mask_rcnn("mask-rcnn-r101", "mask_rcnn_r101", "mask-rcnn-r101-detectron2-3x"),
+    _mask_rcnn("mask-rcnn-x101", "mask_rcnn_x101"),
+    _mask_rcnn("mask-rcnn-mobilenetv3", "mask_rcnn_mobilenetv3"),
+    _mask_rcnn("mask-rcnn-r18-light", "mask_rcnn_r18_light", "embedded"),
+)
+
+_BY_NAME = {entry.name: entry for entry in TABLE}
+
+
+def models() -> tuple[Entry, ...]:
+    """All models, in the table's order."""
+    return TABLE
+
+
+def entry(name: str) -> Entry:
+    """The row called ``name``.
+
+    Raises:
+        InputError: there is none; the message suggests the closest names.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    raise InputError(f"a model must have a name of the table, got {name!r}. {_suggest(name, list(_BY_NAME))}")
+
+
+def build(name: str, taxonomy: Taxonomy, **options: Any) -> Model:
+    """A model with random weights.
+
+    Args:
+        name: of a row of the table.
+        taxonomy: the classes it shall tell apart.
+        options: keyword arguments of the row's builder.
+
+    Returns:
+        The model, in training mode, on the host. ``describe`` tells how to build it again.
+
+    Raises:
+        InputError: the table has no such name.
+    """
+    module, _, function = entry(name).build.partition(":")
+    model = getattr(import_module(module), function)(taxonomy, **options)
+    model.built = (name, dict(options))
+    return model
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """What a checkpoint must say about its model for ``load`` to build it again; JSON values.
+
+    Keys are ``version``, ``model``, ``options``, ``taxonomy`` and ``resize``; add a ``card`` if there is one.
+
+    Raises:
+        InputError: the model was not made by ``build`` or ``load``.
+    """
+    built: tuple[str, dict[str, Any]] | None = getattr(model, "built", None)
+    if built is None:
+        raise InputError("only models made by build or load can be described; this one's name is unknown.")
+    name, options = built
+    # Backbone weights from a hub were only a start; the checkpoint has its own.
+    plain = {key: value for key, value in options.items() if key not in ("pretrained", "resize")}
+    return {
+        "version": version("maskwright"),
+        "model": name,
+        "options": plain,
+        "taxonomy": model.taxonomy.to_json(),
+        "resize": asdict(model.resize),
+    }
+
+
+def load(
+    name_or_path: str | os.PathLike[str] = "embedded",
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    taxonomy: Taxonomy | None = None,
+    commercial: bool = False,
+    allow_missing: Sequence[str] | str = (),
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """A model with its weights, ready to predict.
+
+    ``load()`` gives the weights that ship with the package; ``load("runs/nuclei")`` the best of a training;
+    ``load("mask-rcnn-r50", weights="model_final.pkl")`` a checkpoint of detectron2 or torchvision, recognized by its
+    contents; ``load("mask-rcnn-r50", weights=..., taxonomy=mine, allow_missing=("head",))`` the same with a new head.
+
+    Args:
+        name_or_path: a model of the table; or weights that say their model themselves: a run directory, a checkpoint
+            that maskwright wrote, or a published name.
+        weights: for a model of the table: a run directory, a checkpoint in its origin's own form, or a published
+            name. ``None`` leaves the weights random.
+        taxonomy: the classes; by default those of the weights, and COCO's 80 for random weights.
+        commercial: refuse weights whose license does not allow commercial use.
+        allow_missing: parts that may be missing or of another shape: leading parts of parameter names, or ``"head"``
+            for the layers whose size depends on the classes.
+        device: where to put the model; the host by default.
+        progress: called with (bytes so far, bytes in all or ``None``) while published weights are downloaded.
+
+    Returns:
+        The model in evaluation mode. ``model.report`` says which tensors were loaded (``None`` for random weights),
+        ``model.card`` what is known about the weights (a dictionary, maybe empty).
+
+    Raises:
+        InputError: unknown names (with the closest known ones), files that are missing, damaged or of another model,
+            or a license that was refused.
+    """
+    name = os.fspath(name_or_path)
+    if name not in _BY_NAME and weights is not None:
+        raise InputError(f"with weights, name a model of the table, got {name!r}. {_suggest(name, list(_BY_NAME))}")
+    if name not in _BY_NAME:
+        model = _load_weights(_locate(name, commercial, progress), None, taxonomy, allow_missing)
+    elif weights is not None:
+        model = _load_weights(_locate(weights, commercial, progress), name, taxonomy, allow_missing)
+    else:
+        model = _random(name, taxonomy)
+    network: Any = model
+    return network.to(device).eval() if device is not None else network.eval()
+
+
+# ---- finding --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    path: Path
+    row: Published | None = None
+
+
+def _locate(weights: str | os.PathLike[str], commercial: bool, progress: Progress | None) -> _Found:
+    """The file that holds these weights, downloaded if need be."""
+    name = os.fspath(weights)
+    if is_published(name):
+        row = find(name)
+        check_license(row, commercial=commercial)
+        path = packaged(row)
+        if path is None:
+            from maskwright.weights.hub import download
+
+            path = download(row.url, row.sha256, progress=progress)
+        return _Found(path, row)
+    path = Path(name)
+    if path.is_dir():
+        for file in ("best.safetensors", "last.safetensors"):
+            if (path / file).is_file():
+                return _Found(path / file)
+        raise InputError(
+            f"a run directory holds best.safetensors or last.safetensors, but {path} has neither. "
+            "Has its training written a checkpoint yet?"
+        )
+    if path.exists():
+        return _Found(path)
+    known = [*_BY_NAME, *(row.name for row in published())]
+    raise InputError(
+        f"there is no file or folder {name!r}, and no model or published weights of that name. {_suggest(name, known)}"
+    )
+
+
+def _suggest(name: str | os.PathLike[str], known: Sequence[str]) -> str:
+    close = get_close_matches(os.fspath(name), known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(known)}."
+
+
+# ---- loading --------------------------------------------------------------------------------------------------------
+
+
+def _random(name: str, taxonomy: Taxonomy | None) -> Model:
+    from maskwright.weights.coco_names import coco_things
+
+    model: Any = build(name, taxonomy or coco_things())
+    model.report, model.card = None, {}
+    return model
+
+
+def _load_weights(
+    found: _Found, name: str | None, taxonomy: Taxonomy | None, allow_missing: Sequence[str] | str
+) -> Model:
+    from maskwright.weights import store
+    from maskwright.weights.report import load_state
+
+    if store.is_ours(found.path):
+        state, meta = store.read(found.path)
+        chosen, options, classes = _recorded(found.path, meta)
+        card = dict(meta.get("card") or {})
+    else:
+        state, chosen, options, classes = _imported(found, name)
+        card = {}
+    if found.row is not None:
+        card = {"name": found.row.name, "license": found.row.license, "origin": found.row.origin, **card}
+    if name is not None and chosen != name:
+        raise InputError(f"{found.path} holds weights of {chosen}, not of {name}. Load it as {chosen}.")
+    try:
+        model: Any = build(chosen, taxonomy or classes, **options)
+    except TypeError as error:
+        raise InputError(
+            f"{found.path} asks for options that {chosen} does not have here: {error}. "
+            "It was written by another version of maskwright."
+        ) from error
+    model.report = load_state(model, state, allow_missing, source=str(found.path))
+    model.card = card
+    return model
+
+
+def _recorded(path: Path, meta: Mapping[str, Any]) -> tuple[str, dict[str, Any], Taxonomy]:
+    """What one of our own checkpoints says about its model."""
+    from maskwright.structures import Resize, Taxonomy
+
+    try:
+        options = {key: _tuples(value) for key, value in dict(meta["options"]).items()}
+        if meta.get("resize") is not None:
+            options["resize"] = Resize(**meta["resize"])
+        return entry(str(meta["model"])).name, options, Taxonomy.from_json(meta["taxonomy"])
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} does not say which model it holds: {type(error).__name__} {error}.") from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only; options are tuples."""
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
+
+
+def _imported(found: _Found, name: str | None) -> tuple[dict[str, Any], str, dict[str, Any], Taxonomy]:
+    """A checkpoint of another origin, or a bare state dict of ours: its tensors, model, options and classes."""
+    from maskwright.weights.coco_names import taxonomy_for
+    from maskwright.weights.importers import recognize, require_importer
+    from maskwright.weights.pickles import read_state
+
+    state = read_state(found.path)
+    importer = recognize(state)
+    if importer is not None:
+        return importer.convert(state), importer.model(state), importer.options(state), importer.taxonomy(state)
+    if _CLASS_LAYER not in state:
+        require_importer(state, str(found.path))
+    if name is None:
+        raise InputError(
+            f"{found.path} holds parameters without the name of their model. "
+            "Name it too: load(name, weights=...), or --model on the command line."
+        )
+    return state, name, {}, taxonomy_for(len(state[_CLASS_LAYER]) - 1)
