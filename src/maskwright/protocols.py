@@ -99,9 +99,9 @@ class Objective(Protocol):
 
 
 class Sampler(Protocol):
-    """The order of a training run as batches of indices; ``state_dict`` makes it resume exactly."""
+    """The order of a training run as batches of (index, seed); ``state_dict`` makes it resume exactly."""
 
-    def __iter__(self) -> Iterator[list[int]]: ...
+    def __iter__(self) -> Iterator[Sequence[tuple[int, int]]]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 

@@ -123,7 +123,7 @@ def test_positive_share_of_rois() -> None:
 def test_hard_sampling_takes_the_largest_losses() -> None:
     model = tiny(roi_batch=8, roi_sampling="hard").eval()
     data = batch(1)
-    features, objectness, deltas = model.dense(data.inputs)
+    features = model.dense(data.inputs)[0]
     proposals = torch.rand(60, 2) * 60
     proposals = torch.cat([proposals, proposals + 20], 1)
     drawn = model.sample(features, 0, proposals, data.truth()[0])

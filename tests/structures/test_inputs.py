@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskwright.structures import Batch, Geometry, Images, Record, Resize, Sample, Scene, Segments
@@ -40,6 +40,7 @@ def test_target_sizes(resize: Resize, size: tuple[int, int], wanted: tuple[int, 
     assert resize.target(size) == wanted
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 2000), st.integers(1, 3000))
 def test_a_target_keeps_to_its_limits(height: int, width: int, short: int, long: int) -> None:
     got = Resize(short=short, long=long).target((height, width))

@@ -110,7 +110,7 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:
     [
         ({"labels": torch.tensor([0, 5])}, r"dense in \[0, 5\), got 0..5"),
         ({"labels": torch.tensor([-1, 2])}, "got -1..2"),
-        ({"scores": torch.tensor([0.5, 1.5])}, "scores must lie in .* 1.5"),
+        ({"scores": torch.tensor([0.5, 1.5])}, r"scores must lie in \[0, 1\], got \[1.5\]"),
         ({"scores": torch.tensor([0.5, float("nan")])}, "nan"),
         ({"boxes": torch.tensor([[0.0, 0, 1, 1], [3, 3, 1, 5]])}, r"\[\[3.0, 3.0, 1.0, 5.0\]\].*\(x, y, w, h\)"),
         ({"boxes": torch.tensor([[0.0, 0, 1, float("inf")]] * 2)}, "finite"),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskwright.structures import Taxonomy
@@ -29,6 +29,7 @@ def test_defaults_are_all_things_numbered_from_one() -> None:
     assert len(Taxonomy(names=())) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), unique=True, max_size=6), st.data())
 def test_json_survives(names: list[str], data: st.DataObject) -> None:
     count = len(names)

@@ -12,6 +12,7 @@ from importlib import import_module
 from maskwright.errors import InputError
 
 COMMANDS = {
+    "demo": "segment two photographs with the weights that ship with the package",
     "models": "list the models and their published weights",
     "train": "train a model on a folder of annotations",
     "evaluate": "measure a model on annotated images",

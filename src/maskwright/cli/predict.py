@@ -33,7 +33,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", help="the model of a checkpoint that does not say it itself (see maskwright models)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="where results go (default: out)")
-    parser.add_argument("--score-threshold", type=float, metavar="S", help="leave out objects below this, from 0 to 1")
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="leave out objects below this, from 0 to 1 (default: 0.5; lower it for results that are to be scored)",
+    )
     parser.add_argument("--max-per-image", type=int, metavar="N", help="at most so many objects an image")
     parser.add_argument(
         "--resize",
@@ -55,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """Predict every image; 1 if some of them could not be read, which never loses the others' results."""
     # Everything that can be refused is refused before the model is loaded.
     overlays = None if args.no_overlays else args.out / "overlays"
-    _make(args.out if overlays is None else overlays)
+    require_writable(args.out if overlays is None else overlays)
     from maskwright import zoo
     from maskwright.data.io import find_images
     from maskwright.infer.predictor import stream
@@ -134,7 +140,8 @@ def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _make(folder: Path) -> None:
+def require_writable(folder: Path) -> None:
+    """Make ``folder`` and see that files can be made in it, or raise ``InputError``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

@@ -88,6 +88,9 @@ class MaskRCNN(nn.Module):
     """
 
     size_divisor = 32
+    pixel_mean: Tensor
+    pixel_std: Tensor
+    pooling: Literal["mean", "max"]
 
     def __init__(
         self,
@@ -196,10 +199,10 @@ class MaskRCNN(nn.Module):
     @torch.no_grad()
     def sample(self, features: Sequence[Tensor], image: int, proposals: Tensor, scene: Scene) -> Samples:
         """Draw RoIs of one image to learn from; the truth's own boxes are among the candidates."""
-        objects, ignored = _split_crowd(scene)
+        objects, ignored = _split(scene)
         candidates = label_rois(
             proposals, _boxes(objects).to(proposals), objects.labels.to(proposals.device),
-            _boxes(ignored).to(proposals), background=len(self.taxonomy),
+            ignored.to(proposals), background=len(self.taxonomy),
         )  # fmt: skip
         losses = None
         if self.roi_sampling == "hard":
@@ -237,10 +240,10 @@ class MaskRCNN(nn.Module):
     def _sums(self, raw: Raw, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         if raw.samples is None:
             raise ValueError("loss needs the output of forward(inputs, scenes); this one was made without scenes")
-        parts = [_split_crowd(scene) for scene in batch.truth()]
+        parts = [_split(scene) for scene in batch.truth()]
         device = raw.class_logits.device
         truth = [_boxes(objects).to(device) for objects, _ in parts]
-        ignored = [_boxes(crowd).to(device) for _, crowd in parts]
+        ignored = [regions.to(device) for _, regions in parts]
         beta = self.convention.beta
         rpn_class, rpn_box, raw.anchors_sampled = rpn_losses(
             raw.objectness, raw.deltas, raw.anchors, truth, ignored,
@@ -310,12 +313,14 @@ class MaskRCNN(nn.Module):
         return scenes
 
 
-def _split_crowd(scene: Scene) -> tuple[Segments, Segments]:
-    """Objects to learn, and crowd regions that make no negative."""
+def _split(scene: Scene) -> tuple[Segments, Tensor]:
+    """Objects to learn, and boxes [I, 4] of crowds and regions to ignore, which make no negative."""
     objects = scene.objects()
-    if objects.crowd is None:
-        return objects, objects[:0]
-    return objects[~objects.crowd], objects[objects.crowd]
+    crowd = objects.crowd if objects.crowd is not None else torch.zeros(len(objects), dtype=torch.bool)
+    ignored = _boxes(objects[crowd]) if bool(crowd.any()) else torch.zeros(0, 4)
+    if scene.ignore is not None:
+        ignored = torch.cat([ignored.cpu(), scene.ignore.boxes()])
+    return objects[~crowd], ignored
 
 
 def _boxes(objects: Segments) -> Tensor:

@@ -107,14 +107,15 @@ def pack(data: Path, trained: Path, packaged: Path = PACKAGED) -> dict[str, Any]
     store.save(packaged, half, meta)
     model = zoo.load(packaged)
     measured = evaluate(model, read_coco(data / "val.json"), max_per_image=400)
-    figures = {kind: {name: round(measured[kind][name], 4) for name in ("AP", "AP50", "AP75")} for kind in ("mask", "box")}
+    names = ("AP", "AP50", "AP75")
+    figures = {kind: {name: round(measured[kind][name], 4) for name in names} for kind in ("mask", "box")}
     card = {**meta["card"], "measured": {"on": "nuclei val, 98 images, up to 400 objects each", **figures}}
     store.save(packaged, half, {**meta, "card": card})
     return figures
 
 
 def main() -> None:
-    """The command line of this recipe."""
+    """Train, or pack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.json, val.json and images/")
     parser.add_argument("--out", type=Path, help="run directory to train in")
@@ -122,7 +123,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights to start from")
     parser.add_argument("--threads", type=int, default=0, help="threads of the computation; 0 takes all cores")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
-    parser.add_argument("--pack", type=Path, help="a finished run directory to store in the package instead of training")
+    parser.add_argument("--pack", type=Path, help="a finished run to store in the package")
     args = parser.parse_args()
     if args.pack is not None:
         pack(args.data, args.pack)

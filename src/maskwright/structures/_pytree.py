@@ -1,7 +1,7 @@
 """The structures as pytrees, so that ``torch.export``, ``torch.compile`` and ``torch.func`` see through them.
 
-Tensors and nested structures are children; sizes, geometry, names and keys are part of the tree's shape. Rebuilding skips
-validation: tracers put stand-ins where tensors were.
+Tensors and nested structures are children; sizes, geometry, names and keys are part of the tree's shape. Rebuilding
+skips validation: tracers put stand-ins where tensors were.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from maskwright.structures.segments import Segments
 _STATIC = {"size", "geometry", "keys", "words"}
 
 
-def register(cls: type) -> None:
+def register(cls: type[Any]) -> None:
     """Make ``cls``, one of the structures, a pytree node."""
     names = tuple(field.name for field in fields(cls))
     children = tuple(name for name in names if name not in _STATIC)
@@ -31,7 +31,7 @@ def register(cls: type) -> None:
         return [getattr(value, name) for name in children], tuple(getattr(value, name) for name in static)
 
     def unflatten(values: Iterable[Any], context: tuple[Any, ...]) -> Any:
-        out = object.__new__(cls)
+        out: Any = object.__new__(cls)
         for name, value in (*zip(children, values, strict=True), *zip(static, context, strict=True)):
             object.__setattr__(out, name, value)
         return out

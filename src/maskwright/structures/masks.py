@@ -60,12 +60,12 @@ class Masks:
         """Encode bool or integer masks [N, *size] (non-zero is foreground)."""
         require(masks.ndim >= 2, f"masks must have shape (N, *size), got {tuple(masks.shape)}. Add a leading axis.")
         counts, offsets = rle.encode((masks != 0).cpu().numpy())
-        return cls(size=tuple(masks.shape[1:]), counts=torch.from_numpy(counts), offsets=torch.from_numpy(offsets))
+        return cls(size=tuple(masks.shape[1:]), counts=_tensor(counts), offsets=_tensor(offsets))
 
     @classmethod
     def from_arrays(cls, counts: np.ndarray, offsets: np.ndarray, size: Sequence[int]) -> Masks:
         """Wrap what ``ops.rle`` returns: counts int32 [R], offsets int64 [N + 1]."""
-        return cls(size=tuple(size), counts=torch.from_numpy(counts), offsets=torch.from_numpy(offsets))
+        return cls(size=tuple(size), counts=_tensor(counts), offsets=_tensor(offsets))
 
     @classmethod
     def from_coco(cls, objects: Iterable[dict[str, Any]], size: Sequence[int]) -> Masks:
@@ -101,7 +101,7 @@ class Masks:
 
     def dense(self, device: torch.device | str | None = None) -> Tensor:
         """Decode to bool [N, *size]."""
-        return torch.from_numpy(rle.decode(self.counts.numpy(), self.offsets.numpy(), self.size)).to(device)
+        return _tensor(rle.decode(self.counts.numpy(), self.offsets.numpy(), self.size)).to(device)
 
     def rle(self) -> list[dict[str, Any]]:
         """COCO dictionaries ``{"size": [H, W], "counts": str}``, the compressed string form, for a 2-D size."""
@@ -110,12 +110,12 @@ class Masks:
 
     def area(self) -> Tensor:
         """Foreground pixels of each mask, int64 [N]."""
-        return torch.from_numpy(rle.area(self.counts.numpy(), self.offsets.numpy()))
+        return _tensor(rle.area(self.counts.numpy(), self.offsets.numpy()))
 
     def boxes(self) -> Tensor:
         """Tight boxes float32 [N, 4] as (x1, y1, x2, y2), right and bottom edges exclusive; zeros for an empty mask."""
         require(len(self.size) == 2, f"boxes need size (H, W), got {self.size}")
-        return torch.from_numpy(rle.boxes(self.counts.numpy(), self.offsets.numpy(), self.size[0]))
+        return _tensor(rle.boxes(self.counts.numpy(), self.offsets.numpy(), self.size[0]))
 
     def iou(self, other: Masks, crowd: Tensor | None = None) -> Tensor:
         """Mask IoU float64 [N, M]; where ``crowd`` [M] is set, intersection over *own* area, as COCO does.
@@ -125,7 +125,7 @@ class Masks:
         """
         require(self.size == other.size, f"masks to compare must share one size, got {self.size} and {other.size}")
         flags = None if crowd is None else crowd.cpu().numpy().astype(bool)
-        return torch.from_numpy(
+        return _tensor(
             rle.iou(self.counts.numpy(), self.offsets.numpy(), other.counts.numpy(), other.offsets.numpy(), flags)
         )
 
@@ -143,4 +143,9 @@ class Masks:
         out_size = (size, size) if isinstance(size, int) else size
         where = boxes.detach().cpu().double().numpy()
         values = rle.crop(self.counts.numpy(), self.offsets.numpy(), self.size, where, out_size, aligned)
-        return torch.from_numpy(values).to(boxes.device)
+        return _tensor(values).to(boxes.device)
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """The array's memory as a tensor."""
+    return torch.from_numpy(array)  # pyright: ignore[reportUnknownMemberType]

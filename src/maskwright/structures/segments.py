@@ -76,13 +76,13 @@ class Segments:
         )
         if self.scores is not None:
             bad = ~((self.scores >= 0) & (self.scores <= 1))
-            require(not bool(bad.any()), f"scores must lie in [0, 1], got {self.scores[bad][:5].tolist()}")
+            require(not bool(bad.any()), f"scores must lie in [0, 1], got {_numbers(self.scores[bad][:5])}")
         if self.boxes is not None:
             half = self.boxes.shape[1] // 2
             bad = ~(torch.isfinite(self.boxes).all(1) & (self.boxes[:, half:] >= self.boxes[:, :half]).all(1))
             require(
                 not bool(bad.any()),
-                f"boxes must be finite with x2 >= x1 and y2 >= y1, got {self.boxes[bad][:3].tolist()}. "
+                f"boxes must be finite with x2 >= x1 and y2 >= y1, got {_numbers(self.boxes[bad][:3])}. "
                 "Did you pass (x, y, w, h)?",
             )
         return self
@@ -145,3 +145,7 @@ class Segments:
 
 def _all_or_none(name: str, known: int, parts: int) -> None:
     require(known in (0, parts), f"{name} must be known in all parts or in none, got {known} of {parts}")
+
+
+def _numbers(values: Tensor) -> str:
+    return str(values.cpu().numpy().tolist())

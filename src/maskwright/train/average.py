@@ -29,7 +29,7 @@ class Average:
     def update(self, module: nn.Module) -> None:
         """Move toward the module's present weights."""
         self.steps += 1
-        move: Any = get_ema_multi_avg_fn(min(self.decay, (1 + self.steps) / (10 + self.steps)))
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         old: list[Tensor] = []
         new: list[Tensor] = []
         for name, value in module.state_dict().items():
@@ -38,7 +38,7 @@ class Average:
                 new.append(value)
             else:
                 self.values[name].copy_(value)
-        move(old, new, self.steps)
+        get_ema_multi_avg_fn(decay)(old, new, self.steps)
 
     @contextmanager
     def applied(self, module: nn.Module) -> Generator[None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import timm
-from timm.layers import freeze_batch_norm_2d
+from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 
@@ -43,7 +43,7 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
             raise ValueError(f"timm has no model {name!r}; close names: {close}")
-        body = timm.create_model(name, features_only=True, out_indices=out_indices, pretrained=pretrained)
+        body: Any = timm.create_model(name, features_only=True, out_indices=out_indices, pretrained=pretrained)
         self.channels = tuple(body.feature_info.channels())
         self.strides = tuple(body.feature_info.reduction())
         if stride_in_1x1:
@@ -55,11 +55,12 @@ class TimmBackbone(nn.Module):
 
     def _leading_modules(self) -> list[nn.Module]:
         """The modules up to the ``frozen_stages``-th feature level, in timm's order."""
-        ends = [info["module"] for info in self.body.feature_info.info[: self.frozen_stages]]
+        body: Any = self.body
+        ends = [str(info["module"]) for info in body.feature_info.info[: self.frozen_stages]]
         if not ends:
             return []
         leading: list[nn.Module] = []
-        for name, module in self.body.named_children():
+        for name, module in body.named_children():
             leading.append(module)
             if name == ends[-1].replace(".", "_"):
                 break
