@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from maskwright.errors import InputError
 from maskwright.metrics.average_precision import CocoAP
 from maskwright.ops.hardware import choose_device, choose_precision
 from maskwright.protocols import Model, Source
-from maskwright.structures import Scene, Taxonomy
+from maskwright.structures import Record, Scene, Taxonomy
 
 
 def evaluate(
@@ -51,7 +52,8 @@ def evaluate(
         progress: called with (images done, images in all).
 
     Returns:
-        ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images": n}``, figures as fractions; see ``CocoAP``.
+        ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images", "max_per_image"}``, figures as fractions; see
+        ``CocoAP``.
 
     Raises:
         InputError: no images, an image that cannot be read, no class in common, or an option out of range.
@@ -73,17 +75,34 @@ def evaluate(
     if score_threshold is not None:
         limits["score_threshold"] = score_threshold
     network = cast(nn.Module, model).to(where)
-    done = 0
+    done, keys = 0, set[int]()
     with torch.no_grad(), _set(network, limits):
         for batch in loader:
             with _autocast(where, chosen):
                 raw = network(batch.inputs.to(where))
             for found in model.predict(raw, batch.inputs.geometry):
-                metric.update(relabel(found.to("cpu"), pairing), scene_of(source.record(done)))
+                record = source.record(done)
+                # Mixed data may use an id twice; it only decides between equal scores of different images.
+                key = f"{record.image_id} {done}" if record.image_id in keys else record.image_id
+                keys.add(record.image_id)
+                truth, areas = truth_of(record)
+                metric.update(relabel(found.to("cpu"), pairing), truth, key=key, areas=areas)
                 done += 1
             if progress is not None:
                 progress(done, len(source))
     return metric.compute()
+
+
+def truth_of(record: Record) -> tuple[Scene, np.ndarray]:
+    """What is annotated, with the file's own boxes, and its areas: float64 [N], which decide the size class."""
+    scene = scene_of(record)
+    objects = scene.objects()
+    if objects.ids is None:
+        return scene, record.areas
+    place = {int(number): i for i, number in enumerate(record.ids)}
+    index = np.array([place[number] for number in objects.ids.tolist()], np.int64)
+    boxes = torch.from_numpy(record.boxes[index].astype(np.float32))
+    return replace(scene, segments=replace(objects, boxes=boxes)), record.areas[index]
 
 
 def pair(model: Taxonomy, data: Taxonomy) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from math import pi
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,6 @@ def test_schedules_by_their_numbers() -> None:
     cosine = TrainOptions(schedule="cosine", warmup=0.0, final_rate=0.1)
     assert [rate(cosine, done) for done in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.55, 0.1])
     assert rate(TrainOptions(schedule="constant", warmup=0.0), 0.99) == 1.0
-    assert pi > 3
 
 
 def test_optimizer_groups() -> None:
@@ -119,10 +117,10 @@ def test_average_of_weights_and_statistics() -> None:
     for value, decay in ((1.0, 2 / 11), (2.0, 3 / 12), (3.0, 4 / 13)):
         expected = decay * expected + (1 - decay) * value
     with average.applied(model):
-        assert float(model.weight) == pytest.approx(expected)
+        assert float(model.weight.detach()) == pytest.approx(expected)
         assert float(model.running_mean) > 20
         assert int(model.num_batches_tracked) == 3
-    assert float(model.weight) == 3.0
+    assert float(model.weight.detach()) == 3.0
     again = Average(model, 0.5)
     again.load_state_dict(average.state_dict())
     assert again.steps == 3
@@ -163,7 +161,10 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest
 
 def test_random_numbers_continue(tmp_path: Path) -> None:
     checkpoint.seed_all(5)
-    draws = lambda: (random.random(), float(np.random.rand()), np.random.randn(), torch.rand(2).tolist())  # noqa: E731
+
+    def draws() -> tuple[object, ...]:
+        return random.random(), float(np.random.rand()), np.random.randn(), torch.rand(2).tolist()
+
     np.random.randn()  # leaves a spare normal number behind
     checkpoint.save(tmp_path, {"step": 1, "random": checkpoint.random_state()}, keep=1)
     expected = draws()

@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
         kinds=tuple(args.kind or ("mask", "box")),
         progress=Counter(),
     )
-    figures["max_per_image"] = args.max_per_image
     print(json.dumps(figures) if args.json else table(figures))
     return 0
 

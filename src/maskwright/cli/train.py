@@ -104,9 +104,9 @@ def run(args: argparse.Namespace) -> int:
         epoch=order.epoch,
     )
     if args.json:
-        print(json.dumps({**summary, "max_per_image": args.max_per_image}))
+        print(json.dumps(summary))
     elif summary["metrics"] is not None:
-        print(table({**summary["metrics"], "max_per_image": args.max_per_image}))
+        print(table(summary["metrics"]))
     return 0
 
 

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from maskwright.data.io import read_image, to_picture
 from maskwright.errors import InputError
+from maskwright.ops.hardware import choose_device, choose_precision
 from maskwright.protocols import Model
 from maskwright.structures import Geometry, Images, Resize, Scene
 
@@ -132,8 +133,10 @@ class _Options:
             _require(max_per_image >= 1, "max_per_image", "at least 1", max_per_image)
             settings["max_per_image"] = int(max_per_image)
         _require(batch_size >= 1, "batch_size", "at least 1", batch_size)
+        _require(str(precision) in ("auto", "32", "bf16"), "precision", "auto, 32 or bf16", precision)
         chosen = _device(model, device)
-        return cls(_resize(model, resize), settings, batch_size, chosen, _half(precision, chosen))
+        half = choose_precision(str(precision), chosen) == "bf16"
+        return cls(_resize(model, resize), settings, batch_size, chosen, half)
 
 
 def _require(holds: bool, name: str, wanted: str, got: object) -> None:
@@ -157,27 +160,7 @@ def _device(model: Model, wanted: torch.device | str | None) -> torch.device:
     if wanted is None:
         first = next(cast(nn.Module, model).parameters(), None)
         return torch.device("cpu") if first is None else first.device
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {str(wanted)!r} cannot be used here: {reason}. Try cpu.") from error
-    return device
-
-
-def _half(precision: str | int, device: torch.device) -> bool:
-    """Whether to compute in bf16. Emulated bf16 is many times slower than fp32, so "auto" asks the hardware."""
-    name = str(precision)
-    _require(name in ("auto", "32", "bf16"), "precision", "auto, 32 or bf16", precision)
-    if name != "auto":
-        return name == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        has = torch.cpu.get_capabilities()
-        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-    return False
+    return choose_device(str(wanted))
 
 
 # ---- one step -------------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ REASONS = {
 }
 """What a status above 0 says about a row."""
 
+RUNS = 4
+"""The kind of a segmentation that is given as run-lengths in ``Table.runs`` (see ``_shape_kernels``)."""
+
 kernels = Kernels("_json_kernels", "_shape_kernels", "_match_kernels")
 
 
@@ -188,11 +191,17 @@ def match(
 
 def _grouped(table: Table, images: int, scores: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Rows by image, class and falling score, in file order where these tie; and where each image begins."""
-    keys = (table.label, table.image) if scores is None else (-scores, table.label, table.image)
-    order = np.lexsort(keys)
+    order = np.arange(len(table)) if scores is None else np.argsort(-scores, kind="stable")
+    order = _by(table.image, _by(table.label, order))
     start = np.zeros(images + 1, np.int64)
     np.cumsum(np.bincount(table.image, minlength=images), out=start[1:])
     return order, start
+
+
+def _by(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """``order`` sorted by non-negative ``keys``, equal ones as they were (numpy sorts 16 bits in linear time)."""
+    small = keys.max(initial=0) < 1 << 16
+    return order[np.argsort(keys.astype(np.uint16)[order] if small else keys[order], kind="stable")]
 
 
 @dataclass(slots=True)
@@ -208,7 +217,7 @@ def accumulate(matches: Matches, limits: Sequence[int]) -> Curves:
     """Precision at 101 recalls and the highest recall, for each class; ties in score keep the order of the images."""
     count_k, count_a = matches.positives.shape
     count_t, count_m = len(THRESHOLDS), len(limits)
-    order = np.lexsort((-matches.score, matches.label))
+    order = _by(matches.label, np.argsort(-matches.score, kind="stable"))
     start = np.zeros(count_k + 1, np.int64)
     np.cumsum(np.bincount(matches.label, minlength=count_k), out=start[1:])
     precision = np.empty((count_k, count_a, count_t, len(RECALLS)))

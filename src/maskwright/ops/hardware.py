@@ -35,11 +35,8 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", None)
-        if capabilities is not None:
-            has = capabilities()
-            return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-        return bool(torch.cpu._is_avx512_bf16_supported())
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 
 

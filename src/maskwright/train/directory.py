@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from maskwright.errors import InputError
 from maskwright.storage import write_json
 from maskwright.train.options import TrainOptions
@@ -53,7 +55,8 @@ def describe(out: Path, options: TrainOptions, chosen: Mapping[str, Any], meta: 
             "command": sys.argv,
             "versions": {
                 "python": platform.python_version(),
-                **{name: _version(name) for name in ("maskwright", "torch", "torchvision", "timm", "lightning-fabric")},
+                "torch": str(torch.__version__),
+                **{name: _version(name) for name in ("maskwright", "torchvision", "timm", "lightning-fabric")},
             },
         },
         indent=True,
