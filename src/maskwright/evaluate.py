@@ -52,8 +52,8 @@ def evaluate(
         progress: called with (images done, images in all).
 
     Returns:
-        ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images", "max_per_image"}``, figures as fractions; see
-        ``CocoAP``.
+        ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images", "max_per_image"}``, figures as fractions;
+        see ``CocoAP``.
 
     Raises:
         InputError: no images, an image that cannot be read, no class in common, or an option out of range.
@@ -69,7 +69,7 @@ def evaluate(
     metric = CocoAP(source.taxonomy, kinds=tuple(kinds), max_detections=max_per_image)
     order = Sequential(source, batch_size)
     loader = make_loader(
-        source, ToSize(model.resize, scenes=False), order, workers=workers, multiple=model.size_divisor
+        source, ToSize(resize=model.resize, scenes=False), order, workers=workers, multiple=model.size_divisor
     )
     limits: dict[str, float] = {"max_per_image": max_per_image}
     if score_threshold is not None:

@@ -297,3 +297,19 @@ def test_supervised_names_inputs_without_a_scene() -> None:
     data = Batch(inputs=data.inputs, scenes=(None, data.scenes[1]), keys=data.keys)
     with pytest.raises(ValueError, match="picture 0"):
         Supervised(Toy())(data)
+
+
+def test_an_evaluation_that_fails_loses_nothing_and_is_made_up_for(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+
+    def fail(_: object) -> dict[str, Any]:
+        raise InputError("val/3.png is truncated")
+
+    changes: dict[str, Any] = {"evaluate_every": 5}
+    with pytest.raises(InputError, match="truncated"):
+        run(tmp_path / "run", evaluate=fail, **changes)
+    assert len(rows(tmp_path / "run")) == 5
+    run(tmp_path / "run", evaluate=lambda _: {"mask": {"AP": 0.5}}, resume=True, **changes)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert [row["step"] for row in rows(tmp_path / "run", "evaluations.csv")] == ["5", "8"]
+    assert len(checkpoint.found(tmp_path / "run" / "checkpoints")) == 2

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _table(figures: dict[str, Any], kind: str) -> str:
     numbers = figures[kind]
-    lines = [f"{kind}, {figures['images']} images, at most {figures['max_per_image']} detections an image and class", ""]
+    limit = figures["max_per_image"]
+    lines = [f"{kind}, {figures['images']} images, at most {limit} detections of a class in an image", ""]
     lines += [f"  {name:<10} {_percent(value)}" for name, value in numbers.items() if name != "per_class"]
     width = max((len(name) for name in numbers["per_class"]), default=0)
     width = max(width, len("class"))

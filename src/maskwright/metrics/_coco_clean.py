@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -26,11 +26,14 @@ class _BadFieldError(Exception):
 def clean_results(path: Path, number_of: dict[Any, int] | None, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
     """A result file as plain JSON bytes, uint8, and the position in the file of each entry that is left."""
     data = _load(path)
-    if not isinstance(data, list):
-        kind = f"an object with {', '.join(map(repr, list(data)[:4]))}" if isinstance(data, dict) else type(data).__name__
-        hint = " Did you swap --truth and --results?" if isinstance(data, dict) and "annotations" in data else ""
+    results, other = _as_list(data), _as_dict(data)
+    if results is None:
+        kind, hint = type(data).__name__, ""
+        if other is not None:
+            kind = f"an object with {', '.join(map(repr, list(other)[:4])) or 'nothing'}"
+            hint = " Did you swap --truth and --results?" if "annotations" in other else ""
         raise InputError(f"{path} must be a JSON list of results, got {kind}.{hint}")
-    entries, source = _entries(data, number_of, problems)
+    entries, source = _entries(results, number_of, problems)
     return _bytes(entries), source
 
 
@@ -39,26 +42,28 @@ def clean_truth(
 ) -> tuple[np.ndarray, list[dict[str, Any]], dict[Any, int] | None, np.ndarray]:
     """An annotation file as plain JSON bytes, its categories, numbers for image ids that are no integers, and the
     position in the file of each annotation that is left."""
-    data = _load(path)
-    if not isinstance(data, dict):
-        hint = " Did you swap --truth and --results?" if isinstance(data, list) else ""
-        raise InputError(f"{path} is not COCO: it must be an object, got {type(data).__name__}.{hint}")
+    loaded = _load(path)
+    data = _as_dict(loaded)
+    if data is None:
+        hint = "" if _as_list(loaded) is None else " Did you swap --truth and --results?"
+        raise InputError(f"{path} is not COCO: it must be an object, got {type(loaded).__name__}.{hint}")
     for name in ("images", "annotations", "categories"):
         if not isinstance(data.get(name), list):
             has = ", ".join(map(repr, list(data)[:5])) or "nothing"
             raise InputError(f"{path} is not COCO: {name!r} must be a list; the file has {has}.")
-    ids = [image.get("id") if isinstance(image, dict) else None for image in data["images"]]
+    ids = [image["id"] for image in map(_as_dict, data["images"]) if image and isinstance(image.get("id"), str)]
     number_of: dict[Any, int] | None = None
-    if ids and all(isinstance(i, str) for i in ids):
+    if ids and len(ids) == len(data["images"]):
         if len(set(ids)) < len(ids):
             twice = sorted({i for i in ids if ids.count(i) > 1})[:5]
             raise InputError(f"{path}: image ids must be distinct, but these repeat: {', '.join(twice)}.")
         number_of = {name: k for k, name in enumerate(sorted(ids))}
     images: list[dict[str, Any]] = []
-    for k, image in enumerate(data["images"]):
+    for k, value in enumerate(data["images"]):
         try:
-            if not isinstance(image, dict):
-                raise _BadFieldError(f"must be an object, got {type(image).__name__}")
+            image = _as_dict(value)
+            if image is None:
+                raise _BadFieldError(f"must be an object, got {type(value).__name__}")
             out: dict[str, Any] = {"id": number_of[image["id"]] if number_of else _integer(image, "id")}
             if image.get("height") is not None and image.get("width") is not None:
                 out |= {name: _integer(image, name) for name in ("height", "width")}
@@ -68,6 +73,14 @@ def clean_truth(
     annotations, source = _entries(data["annotations"], number_of, problems)
     plain = _bytes({"images": images, "annotations": annotations, "categories": []})
     return plain, data["categories"], number_of, source
+
+
+def _as_dict(value: Any) -> dict[str, Any] | None:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    return cast("list[Any]", value) if isinstance(value, list) else None
 
 
 def _load(path: Path) -> Any:
@@ -104,9 +117,10 @@ def _entries(
     return kept, np.array(source, np.int64)
 
 
-def _entry(entry: Any, number_of: dict[Any, int] | None) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise _BadFieldError(f"must be an object, got {type(entry).__name__}")
+def _entry(value: Any, number_of: dict[Any, int] | None) -> dict[str, Any]:
+    entry = _as_dict(value)
+    if entry is None:
+        raise _BadFieldError(f"must be an object, got {type(value).__name__}")
     out: dict[str, Any] = {}
     for name, read in _FIELDS.items():
         if name == "image_id" and number_of is not None and name in entry:
@@ -114,9 +128,9 @@ def _entry(entry: Any, number_of: dict[Any, int] | None) -> dict[str, Any]:
                 raise _BadFieldError(f"image {entry[name]!r} is not known")
             out[name] = number_of[entry[name]]
         elif entry.get(name) is not None:
-            value = read(entry, name)
-            if value is not None:
-                out[name] = value
+            plain = read(entry, name)
+            if plain is not None:
+                out[name] = plain
     return out
 
 
@@ -124,10 +138,11 @@ def _integer(entry: dict[str, Any], name: str) -> int:
     value = entry.get(name)
     if isinstance(value, bool) and name == "iscrowd":
         return int(value)
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if not whole or isinstance(value, bool) or abs(value) >= 2**63:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
         raise _BadFieldError(f"{name} must be an integer, got {value!r}"[:120])
-    return int(value)
+    return value
 
 
 def _annotation_id(entry: dict[str, Any], name: str) -> int | None:
@@ -145,30 +160,31 @@ def _finite(value: Any, name: str) -> float:
 
 
 def _box(entry: dict[str, Any], name: str) -> list[float] | None:
-    value = entry[name]
-    if not isinstance(value, list) or len(value) not in (0, 4):
-        raise _BadFieldError(f"{name} must be [x, y, width, height], got {value!r}"[:120])
+    value = _as_list(entry[name])
+    if value is None or len(value) not in (0, 4):
+        raise _BadFieldError(f"{name} must be [x, y, width, height], got {entry[name]!r}"[:120])
     return [_finite(v, name) for v in value] or None
 
 
 def _segmentation(entry: dict[str, Any], name: str) -> Any:
-    value = entry[name]
-    if isinstance(value, list):
-        if not all(isinstance(part, list) for part in value):
-            raise _BadFieldError(f"{name} must be a list of polygons [x, y, x, y, ...], got {value!r}"[:120])
-        return [[_finite(v, "a polygon") for v in part] for part in value] or None
-    if not isinstance(value, dict):
-        raise _BadFieldError(f"{name} must be polygons or run-lengths, got {value!r}"[:120])
-    size, counts = value.get("size"), value.get("counts")
-    if not isinstance(size, list) or len(size) != 2:
-        raise _BadFieldError(f"run-lengths must state their size [height, width], got {size!r}"[:120])
+    polygons, value = _as_list(entry[name]), _as_dict(entry[name])
+    if polygons is not None:
+        parts = [part for part in map(_as_list, polygons) if part is not None]
+        if len(parts) < len(polygons):
+            raise _BadFieldError(f"{name} must be a list of polygons [x, y, x, y, ...], got {polygons!r}"[:120])
+        return [[_finite(v, "a polygon") for v in part] for part in parts] or None
+    if value is None:
+        raise _BadFieldError(f"{name} must be polygons or run-lengths, got {entry[name]!r}"[:120])
+    size, counts = _as_list(value.get("size")), value.get("counts")
+    if size is None or len(size) != 2:
+        raise _BadFieldError(f"run-lengths must state their size [height, width], got {value.get('size')!r}"[:120])
     out: dict[str, Any] = {"size": [_integer({"size": v}, "size") for v in size]}
     if isinstance(counts, str):
         if not counts.isascii():
             raise _BadFieldError("malformed run-lengths (characters outside of COCO's alphabet)")
         out["counts"] = counts
-    elif isinstance(counts, list):
-        out["counts"] = [_integer({"counts": v}, "counts") for v in counts]
+    elif _as_list(counts) is not None:
+        out["counts"] = [_integer({"counts": v}, "counts") for v in _as_list(counts) or []]
     else:
         raise _BadFieldError(f"counts must be a string or a list of integers, got {counts!r}"[:120])
     return out

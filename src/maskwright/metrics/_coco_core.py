@@ -1,8 +1,8 @@
 """COCO's average precision on flat tables: numpy and kernels, no torch.
 
-``match`` compares detections with truth image by image and keeps, for each detection, its score and one flag per lane (a
-pair of size class and IoU threshold). ``accumulate`` turns kept matches into precision and recall, ``figures`` into the
-numbers people quote. All equal pycocotools' ``COCOeval`` to the last few bits.
+``match`` compares detections with truth image by image and keeps, for each detection, its score and one flag per lane
+(a pair of size class and IoU threshold). ``accumulate`` turns kept matches into precision and recall, ``figures`` into
+the numbers people quote. All equal pycocotools' ``COCOeval`` to the last few bits.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What kernels read of a table."""
+        return self.text, self.runs, self.rows, self.floats, self.label
+
     def take(self, keep: np.ndarray) -> Table:
         """The rows of a bool mask or integer index."""
         source = np.arange(len(self)) if self.source is None else self.source
@@ -92,7 +96,7 @@ def limits_for(max_detections: int) -> list[int]:
 
 def run_threads(work: Sequence[Callable[[], None]]) -> None:
     """Run ``work`` on as many threads as there are processors for this process; the first error is raised."""
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
     waiting = iter(work)
     lock = threading.Lock()
 
@@ -104,7 +108,7 @@ def run_threads(work: Sequence[Callable[[], None]]) -> None:
                 return
             try:
                 task()
-            except BaseException as error:
+            except Exception as error:
                 errors.append(error)
 
     threads = [threading.Thread(target=worker) for _ in range(min(len(work), processors()) - 1)]
@@ -162,9 +166,8 @@ def match(
     most_t = int(np.diff(t_start).max(initial=0))
     most_d = min(int(np.diff(d_start).max(initial=0)), max_detections)
     shared = (THRESHOLDS, AREAS, heights, widths)
-    of_truth = (truth.text, truth.runs, truth.rows, truth.floats, truth.label, t_order, t_start, dead, ignored, t_status)
-    of_results = (results.text, results.runs, results.rows, results.floats, results.label, d_order, d_start, d_status)
-    addresses = [a.ctypes.data for a in (*shared, *of_truth, *of_results, ranks, flags)]
+    addresses = [a.ctypes.data for a in (*shared, *truth.arrays(), t_order, t_start, dead, ignored, t_status)]
+    addresses += [a.ctypes.data for a in (*results.arrays(), d_order, d_start, d_status, ranks, flags)]
     scratch = threading.local()
 
     def images(first: int, last: int) -> None:

@@ -1,12 +1,15 @@
+# pyright: basic
+# Numba infers the types here: pointers and int64 throughout, as the signatures in KERNELS say.
 """Kernels that read arrays of COCO objects out of JSON text, straight into tables.
 
-They accept the JSON that tools write and refuse everything else (a wrong type, an escape in a key, a number of more than
-19 digits) by returning -1: the caller then reads the text in Python, which can say what is wrong with it. Values of
-fields that no score needs are stepped over, not checked.
+They accept the JSON that tools write and refuse everything else (a wrong type, an escape in a key, a number of more
+than 19 digits) by returning -1: the caller then reads the text in Python, which can say what is wrong with it. Values
+of fields that no score needs are stepped over, not checked.
 
-One row of the integer table, int64 [12]: which fields are present (bits, in the order of ``INTS`` then ``FLOATS``), the
-six ``INTS``, then the segmentation: its kind, where its text begins and ends, and the height and width it states. One
-row of the other table, float64 [6]: ``FLOATS``, where ``bbox`` takes four.
+One row of the integer table, int64 [12]: 0 which fields are present, one bit each (id, image_id, category_id, iscrowd,
+height, width, score, area, bbox); 1..6 id, image_id, category_id, iscrowd, height, width; the segmentation: 7 its kind
+(0 none, 1 string, 2 list of run-lengths, 3 polygons), 8 and 9 where its text begins and ends, 10 and 11 the height and
+width it states. One row of the other table, float64 [6]: score, area, and the bbox as x, y, width, height. 0 where absent.
 """
 
 from __future__ import annotations
@@ -54,12 +57,10 @@ def space(text, at, stop):
 @helper
 def same(text, at, length, word):
     """Whether the ``length`` bytes at ``at`` are ``word``."""
-    if length != len(word):
-        return False
-    for i in range(len(word)):
-        if text[at + i] != word[i]:
-            return False
-    return True
+    found = 0
+    while found < len(word) and found < length and text[at + found] == word[found]:
+        found += 1
+    return found == len(word) and found == length
 
 
 @helper
@@ -84,17 +85,15 @@ def value_end(text, at, stop):
             at = string_end(text, at + 1, stop)
             if at < 0:
                 return -1
-        elif byte == _OPEN or byte == _BEGIN:
+        elif byte in (_OPEN, _BEGIN):
             depth += 1
-        elif byte == _CLOSE or byte == _END:
+        elif byte in (_CLOSE, _END):
             if depth == 0:
                 return at
             depth -= 1
             if depth == 0:
                 return at + 1
-        elif byte == _COMMA and depth == 0:
-            return at
-        elif depth == 0 and byte <= 32:
+        elif depth == 0 and (byte == _COMMA or byte <= 32):
             return at
         at += 1
         if byte == _QUOTE and depth == 0:
@@ -127,7 +126,8 @@ def leading_zeros(value):
 def decimal(digits, exponent):
     """The bits of the float64 nearest to ``digits * 10**exponent``, ties to even, exactly as Python's ``float``.
 
-    D. Lemire, "Number parsing at a gigabyte per second", Software: Practice and Experience 51 (2021), algorithm 1.    """
+    D. Lemire, "Number parsing at a gigabyte per second", Software: Practice and Experience 51 (2021), algorithm 1.
+    """
     zero, one = np.uint64(0), np.uint64(1)
     if digits == zero or exponent < -342:
         return np.uint64(0)
@@ -150,9 +150,9 @@ def decimal(digits, exponent):
         if 1 - power >= 64:
             return np.uint64(0)
         mantissa = mantissa >> np.uint64(1 - power)
-        mantissa = (mantissa + (mantissa & one)) >> one
-        return mantissa  # a carry into bit 52 is the smallest normal number, as it should be
-    if low <= one and exponent >= -4 and exponent <= 23 and mantissa & np.uint64(3) == one and mantissa << kept == high:
+        return (mantissa + (mantissa & one)) >> one  # a carry into bit 52 makes the smallest normal number
+    half = mantissa & np.uint64(3) == one and mantissa << kept == high and low <= one
+    if half and exponent >= -4 and exponent <= 23:
         mantissa = mantissa & ~one
     mantissa = (mantissa + (mantissa & one)) >> one
     if mantissa >= np.uint64(1) << np.uint64(53):
@@ -332,7 +332,10 @@ def read_object(text, at, stop, rows, r, floats, f, out):
     """Read one object whose brace is at ``at``; the position after it, or -1."""
     if at >= stop or text[at] != _OPEN:
         return -1
-    rows[r + 0] = rows[r + 7] = 0
+    for k in range(ROW):
+        rows[r + k] = 0
+    for k in range(FLOAT_ROW):
+        floats[f + k] = 0
     at = space(text, at + 1, stop)
     while at < stop and text[at] == _QUOTE:
         begin = at + 1

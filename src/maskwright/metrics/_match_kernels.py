@@ -1,3 +1,5 @@
+# pyright: basic
+# Numba infers the types here: pointers and int64 throughout, as the signatures in KERNELS say.
 """Kernels that match detections to truth as COCO does, all thresholds and size classes in one pass, and add up.
 
 Equal to pycocotools' ``COCOeval.evaluateImg`` and ``accumulate`` for every (class, image, size class, threshold).
@@ -87,9 +89,7 @@ def match(
                     marks[taken + best] = 1
                     lost = marks[dead + best] & 2 == 2
                 flag = 0 if lost else 1
-                if best >= 0 and best_ignored == 1:
-                    flag = 2
-                elif lost and (ious[sizes + d] < low or ious[sizes + d] > high):
+                if best_ignored == 1 or (lost and (ious[sizes + d] < low or ious[sizes + d] > high)):
                     flag = 2
                 flags[at + (d * count_a + a) * count_t + t] = flag
 
@@ -100,7 +100,7 @@ def evaluate(
     d_text, d_runs, d_rows, d_floats, d_class, d_order, d_start, d_status, ranks, flags,
     arena, capacity, whole, reals, spans, ious,
 ):  # fmt: skip
-    """Images ``first`` .. ``last`` of one evaluation; returns the image to go on with once the arena is larger, or ``last``.
+    """Images ``first`` .. ``last``; returns ``last``, or the image to go on with once the arena is larger.
 
     ``x_order`` lists table rows by image, then class (detections then by falling score); image ``i`` owns
     ``x_start[i] : x_start[i + 1]`` of it. ``ranks``, ``flags``, ``t_ignored`` follow that order, the rest the table.
@@ -120,8 +120,21 @@ def evaluate(
             no_box, no_area = t_rows[r] & _HAS_BOX == 0, t_rows[r] & _HAS_AREA == 0
             need = mask == 1 or no_box or (no_area and t_rows[r + 7] != 0)
             end = shape_of(
-                t_text, t_runs, t_rows, t_floats, r, f, height, width, need, mask == 1 or not no_box,
-                arena, top, capacity, whole, reals,
+                t_text,
+                t_runs,
+                t_rows,
+                t_floats,
+                r,
+                f,
+                height,
+                width,
+                need,
+                mask == 1 or not no_box,
+                arena,
+                top,
+                capacity,
+                whole,
+                reals,
             )
             if end == FULL:
                 return image
@@ -154,8 +167,21 @@ def evaluate(
                 no_box = d_rows[r] & _HAS_BOX == 0
                 need = mask == 1 or no_box or (by_box == 0 and d_rows[r + 7] != 0)
                 end = shape_of(
-                    d_text, d_runs, d_rows, d_floats, r, f, height, width, need, mask == 1 or not no_box,
-                arena, top, capacity, whole, reals,
+                    d_text,
+                    d_runs,
+                    d_rows,
+                    d_floats,
+                    r,
+                    f,
+                    height,
+                    width,
+                    need,
+                    mask == 1 or not no_box,
+                    arena,
+                    top,
+                    capacity,
+                    whole,
+                    reals,
                 )
                 if end == FULL:
                     return image

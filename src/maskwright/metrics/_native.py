@@ -1,8 +1,8 @@
 """Numba kernels as machine code that later processes call without importing numba.
 
-Importing numba costs more time than scoring a thousand images. So kernels are compiled once, by numba; their object code
-is kept in a cache file, and every later process hands it to LLVM's linker (llvmlite, which numba brings) and calls it by
-``ctypes``. Such calls release the GIL, so threads run kernels in parallel.
+Importing numba costs more time than scoring a thousand images. So kernels are compiled once, by numba; their object
+code is kept in a cache file, and every later process hands it to LLVM's linker (llvmlite, which numba brings) and calls
+it by ``ctypes``. Such calls release the GIL, so threads run kernels in parallel.
 
 A kernel takes integers only (an address is one) and returns one. It neither allocates nor raises: what it needs is
 passed in, what went wrong is in what it returns. The cache is keyed by the source of the kernels, the version of
@@ -57,13 +57,14 @@ class Kernels:
         return self._functions[name]
 
     def _link(self) -> None:
-        import llvmlite
-        import llvmlite.binding as llvm
+        llvmlite: Any = import_module("llvmlite")
+        llvm: Any = import_module("llvmlite.binding")
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         processor = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-        digest = hashlib.sha256(_FORMAT + "|".join((llvmlite.__version__, llvm.get_process_triple(), *processor)).encode())
+        made_for = (llvmlite.__version__, llvm.get_process_triple(), *processor)
+        digest = hashlib.sha256(_FORMAT + "|".join(made_for).encode())
         for module in ("_native", *self._modules):
             digest.update((_HERE / f"{module}.py").read_bytes())
         key = digest.hexdigest()[:24]
@@ -83,11 +84,14 @@ class Kernels:
         """Machine code of all kernels as one object file, and their names."""
         from numba import njit
 
-        options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        whole, names = None, []
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        whole: Any = None
+        names: list[str] = []
         for module in self._modules:
-            for name, (function, signature) in getattr(import_module(f"{__package__}.{module}"), "KERNELS", {}).items():
-                compiled = njit(signature, **options)(function)
+            kernels = getattr(import_module(f"{__package__}.{module}"), "KERNELS", {})
+            for name, (function, signature) in kernels.items():
+                compiled: Any = njit(signature, **options)(function)
                 (form,) = compiled.signatures
                 part = llvm.parse_assembly(compiled.inspect_llvm(form))
                 part.get_function(compiled.overloads[form].fndesc.llvm_func_name).name = f"maskwright_{name}"
@@ -96,7 +100,6 @@ class Kernels:
                     whole = part
                 else:
                     whole.link_in(part)
-        assert whole is not None
         machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
             cpu=processor[0], features=processor[1], opt=3, reloc="default", codemodel="jitdefault"
         )

@@ -1,3 +1,5 @@
+# pyright: basic
+# Numba infers the types here: pointers and int64 throughout, as the signatures in KERNELS say.
 """Kernels on object shapes: COCO run-lengths and polygons, read from their text into intervals, and compared.
 
 A mask is a list of intervals ``[begin, end)`` of pixel positions (column by column, as in COCO), int32 pairs one after
@@ -103,7 +105,7 @@ def from_runs(runs, at, stop, pixels, arena, top, capacity):
 def crossings(xs, ys, xe, ye, height, width, arena, top, capacity):
     """Where the edge from (xs, ys) to (xe, ye) crosses centers of pixel columns; coordinates are in fifths of a pixel.
 
-    COCO walks the edge in fifths and keeps the steps that leave or enter column ``5 n + 2``. Only these are visited here.
+    COCO walks the edge in fifths and keeps the steps that leave or enter column ``5 n + 2``: only these are visited.
     """
     dx, dy = abs(xe - xs), abs(ye - ys)
     flat = dx >= dy

@@ -20,16 +20,17 @@ Key = int | str
 
 
 class CocoAP:
-    """COCO's twelve numbers for masks and boxes, fed scene by scene (T.-Y. Lin et al., "Microsoft COCO", 2014; pycocotools).
+    """COCO's twelve numbers for masks and boxes, fed scene by scene (T.-Y. Lin et al., "Microsoft COCO", 2014).
 
-    Each ``update`` compares one image at once and keeps, for each detection, its score and a byte for each of 40 lanes (10
-    IoU thresholds, 4 size classes): about 70 bytes a detection and kind, no masks. ``merge`` joins what shards kept, so
-    that ``compute`` on any sharding, merged in any order, gives the same bits, given one condition: where detections of
-    different images have equal scores their order matters (in COCO too), and it is that of the ``key`` passed to
-    ``update`` (integers by value, then strings). Images without a key follow in the order of updates and merges.
+    Equal to pycocotools' ``COCOeval``. Each ``update`` compares one image at once and keeps, for each detection, its
+    score and a byte for each of 40 lanes (10 IoU thresholds, 4 size classes): about 60 bytes a detection and kind, no
+    masks. ``merge`` joins what shards kept: any sharding, merged in any order, gives the same bits. Where
+    detections of different images have equal scores their order matters (in COCO too); it is that of the ``key`` given
+    to ``update`` (integers by value, then strings). Images without a key follow in the order of updates and merges, so
+    for them that promise needs scores that differ.
 
-    Not ignored by ``iscrowd`` alone: truths marked ``crowd`` neither count nor punish. A truth's size class is that of
-    its mask's pixels unless ``areas`` says what the file annotates; a detection's is that of its mask, or of its box when
+    Truths marked ``crowd`` neither count nor punish. A truth's size class is that of its mask's pixels (of its box
+    without a mask) unless ``areas`` says what the file annotates; a detection's is that of its mask, or of its box when
     boxes are compared.
 
     Args:
@@ -38,9 +39,7 @@ class CocoAP:
         max_detections: best-scored detections of a class in an image that count (100 in COCO; 400 for cells).
     """
 
-    def __init__(
-        self, taxonomy: Taxonomy, kinds: Sequence[str] = ("mask", "box"), max_detections: int = 100
-    ) -> None:
+    def __init__(self, taxonomy: Taxonomy, kinds: Sequence[str] = ("mask", "box"), max_detections: int = 100) -> None:
         unknown = [kind for kind in kinds if kind not in ("mask", "box")]
         if unknown or not kinds:
             raise ValueError(f"kinds must be of 'mask' and 'box', got {list(kinds)}")
@@ -50,7 +49,7 @@ class CocoAP:
         self.kinds = tuple(kinds)
         self.max_detections = max_detections
         self._limits = core.limits_for(max_detections)
-        self._images: dict[Key | None, dict[str, Matches]] = {}
+        self._images: dict[Key, dict[str, Matches]] = {}
         self._unnamed: list[dict[str, Matches]] = []
 
     def __len__(self) -> int:
@@ -68,8 +67,8 @@ class CocoAP:
             areas: [G], annotated areas in pixels (COCO's size classes use these).
 
         Raises:
-            ValueError: sizes differ, scores are missing or outside [0, 1], labels outside of the taxonomy, a kind's masks
-                are unknown, or ``key`` came before.
+            ValueError: sizes differ, scores are missing or outside [0, 1], labels outside of the taxonomy, masks to
+                compare are unknown, or ``key`` came before.
         """
         if predicted.size != truth.size or len(truth.size) != 2:
             raise ValueError(f"scenes to compare must share one (H, W), got {predicted.size} and {truth.size}")
@@ -112,8 +111,9 @@ class CocoAP:
             ValueError: the two measure different things, or an image was counted in both.
         """
         for name in ("taxonomy", "kinds", "max_detections"):
-            if getattr(self, name) != getattr(other, name):
-                raise ValueError(f"shards to merge must share {name}, got {getattr(self, name)} and {getattr(other, name)}")
+            mine, its = getattr(self, name), getattr(other, name)
+            if mine != its:
+                raise ValueError(f"shards to merge must share {name}, got {mine} and {its}")
         twice = sorted(map(str, self._images.keys() & other._images.keys()))
         if twice:
             raise ValueError(f"images count once, but {len(twice)} are in both shards: {', '.join(twice[:5])}")

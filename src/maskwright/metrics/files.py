@@ -1,7 +1,7 @@
 """COCO files in, numbers out: neither torch nor Python objects for each detection.
 
-The JSON text is read by kernels straight into tables, in parallel. What the kernels refuse (unusual types, NaN, escapes)
-is read again in Python by ``_coco_clean``, which either explains it or rewrites it in the plain form.
+The JSON text is read by kernels straight into tables, in parallel. What the kernels refuse (unusual types, NaN,
+escapes) is read again in Python by ``_coco_clean``, which either explains it or rewrites it in the plain form.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Problems:
     lenient: bool
     total: int = 0
     dropped: int = 0
-    _found: dict[int, str] = field(default_factory=dict)
+    _found: dict[int, str] = field(default_factory=dict[int, str])
 
     def add(self, index: Sequence[int] | np.ndarray, text: Callable[[int], str]) -> None:
         """Note entries by their position in the file; the first reason for each counts."""
@@ -101,8 +101,8 @@ def score(
             its box even when masks are compared; and a detection matched to the annotation of id 0 counts as false.
 
     Returns:
-        ``{kind: {"AP": ..., "per_class": {name: {...}}}, "images": I, "max_per_image": max_detections}``, fractions, -1.0
-        where there is no truth; when lenient also ``"dropped": {"truth": n, "results": n}``.
+        ``{kind: {"AP": ..., "per_class": {name: {...}}}, "images": I, "max_per_image": max_detections}``, fractions,
+        -1.0 where there is no truth; when lenient also ``"dropped": {"truth": n, "results": n}``.
 
     Raises:
         InputError: a file is missing or not of its kind, or has entries that cannot be used; names the first five.
@@ -277,7 +277,7 @@ def _read_array(text: np.ndarray, at: int) -> Table | None:
 # ---- tables -> checked tables ---------------------------------------------------------------------------------------
 
 
-def _categories(text: bytes, path: Path) -> list[dict[str, Any]]:
+def _categories(text: bytes, path: Path) -> list[Any]:
     try:
         return json.loads(text)
     except ValueError as error:
@@ -287,14 +287,14 @@ def _categories(text: bytes, path: Path) -> list[dict[str, Any]]:
 def _truth(
     images: Table,
     annotations: Table,
-    categories: list[dict[str, Any]],
+    categories: list[Any],
     number_of: dict[Any, int] | None,
     path: Path,
     problems: Problems,
 ) -> Truth:
-    bad = next((i for i, c in enumerate(categories) if not isinstance(c, dict) or type(c.get("id")) is not int), None)
-    if bad is not None:
-        raise InputError(f"{path} is not COCO: categories[{bad}] must be an object with an integer id.")
+    for i, category in enumerate(categories):
+        if not isinstance(category, dict) or type(cast("dict[str, Any]", category).get("id")) is not int:
+            raise InputError(f"{path} is not COCO: categories[{i}] must be an object with an integer id.")
     nameless = np.flatnonzero(images.rows[:, 0] & 1 == 0)
     if nameless.size:
         raise InputError(f"{path} is not COCO: images[{nameless[0]}] has no id.")
@@ -323,13 +323,13 @@ def _resolve(table: Table, truth: Truth, path: Path, problems: Problems) -> Tabl
     annotated = problems.what == "annotations"
     bits, rows, floats = table.rows[:, 0], table.rows, table.floats
     source = table.source if table.source is not None else np.arange(len(table))
-    row_of = (lambda i: i) if table.source is None else {int(s): k for k, s in enumerate(source)}.__getitem__
+    row_of = {int(s): k for k, s in enumerate(source)} if table.source is not None else None
     problems.total = max(problems.total, len(table))
     keep = np.ones(len(table), bool)
 
     def refuse(bad: np.ndarray, text: Callable[[int], str]) -> None:
         keep[bad] = False
-        problems.add(source[bad], lambda i: text(row_of(i)))
+        problems.add(source[bad], lambda i: text(row_of[i] if row_of else i))
 
     for bit, name in ((1, "image_id"), (2, "category_id"), (6, "score")):
         if not (annotated and bit == 6):

@@ -56,14 +56,19 @@ class Resize:
     def target(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (H, W) that a picture of ``size`` (H, W) is resized to; at least 1 pixel a side.
 
-        detectron2 rounds half up, torchvision's models round down: ``antialias`` tells them apart.
+        ``antialias`` also tells whose rounding is meant: detectron2's (the short side exact, halves up) or
+        torchvision's (one factor, rounded down).
         """
-        height, width = size
-        factor = self.scale if self.short is None else self.short / min(height, width)
-        if self.long is not None and factor * max(height, width) > self.long:
-            factor = self.long / max(height, width)
-        up = 0.5 if self.antialias else 1e-6
-        return max(1, int(height * factor + up)), max(1, int(width * factor + up))
+        factor = self.scale if self.short is None else self.short / min(size)
+        if not self.antialias:
+            if self.long is not None:
+                factor = min(factor, self.long / max(size))
+            return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
+        sides = [float(self.short) if self.short is not None and s == min(size) else s * factor for s in size]
+        if self.long is not None and max(sides) > self.long:
+            again = self.long / max(sides)
+            sides = [side * again for side in sides]
+        return max(1, int(sides[0] + 0.5)), max(1, int(sides[1] + 0.5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

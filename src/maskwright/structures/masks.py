@@ -40,6 +40,8 @@ class Masks:
         object.__setattr__(self, "size", check_size(self.size))
         check_tensor("counts", self.counts, ("R",), torch.int32)
         check_tensor("offsets", self.offsets, ("N + 1",), torch.int64)
+        host = self.counts.device.type == "cpu" and self.offsets.device.type == "cpu"
+        require(host, f"run-lengths live on the host, got them on {self.counts.device}. Use .cpu().")
         bad = rle.first_invalid(self.counts.numpy(), self.offsets.numpy(), prod(self.size))
         require(
             bad < 0,
@@ -125,9 +127,9 @@ class Masks:
         """
         require(self.size == other.size, f"masks to compare must share one size, got {self.size} and {other.size}")
         flags = None if crowd is None else crowd.cpu().numpy().astype(bool)
-        return _tensor(
-            rle.iou(self.counts.numpy(), self.offsets.numpy(), other.counts.numpy(), other.offsets.numpy(), flags)
-        )
+        mine, others = (self.counts.numpy(), self.offsets.numpy()), (other.counts.numpy(), other.offsets.numpy())
+        height = self.size[0] if len(self.size) == 2 else None
+        return _tensor(rle.iou(*mine, *others, flags, height=height))
 
     def crop(self, boxes: Tensor, size: int | tuple[int, int], *, aligned: bool = True) -> Tensor:
         """Mask ``i`` seen through ``boxes[i]``: float32 [N, h, w], the mean of each bin as RoIAlign takes it.

@@ -21,7 +21,7 @@ _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 
 
 def save(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:
-    """Write ``state``, which has its ``step``, and remove all but the newest ``keep`` checkpoints.
+    """Write ``state``, which has its ``step``, and remove all but the newest ``keep`` checkpoints, one a step.
 
     The file is called ``step-STEP-HASH.pt`` with the first 16 digits of its SHA-256.
 
@@ -40,7 +40,9 @@ def save(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:
         raise InputError(
             f"cannot write a checkpoint into {folder}: {reason}. Is the disk full? The checkpoints before it are whole."
         ) from error
-    for old in [file for file in found(folder) if file != path][max(0, keep - 1) :]:
+    others = [file for file in found(folder) if file != path]
+    earlier = [file for file in others if step_of(file) != step_of(path)]
+    for old in {*others} - {*earlier[: max(0, keep - 1)]}:
         old.unlink(missing_ok=True)
     return path
 

@@ -125,6 +125,7 @@ class _Run:
         self.best: float | None = None
         self.metrics: dict[str, Any] | None = None
         self.kept: tuple[int, float] = (0, 0.0)
+        self.pending = False
         checkpoint.seed_all(options.seed)
         if resume:
             self._resume()
@@ -137,16 +138,19 @@ class _Run:
         stream = self._endless()
         log = Log(self.out, step=self.step, steps=self.steps, done=self._done(), quiet=self.quiet)
         with log, Interrupt() as interrupt:
+            if self.pending:
+                self._evaluate(log)
             while self._done() < 1:
                 before = self._done()
                 self._step(stream, log)
+                self.pending = self._evaluates(before)
                 if interrupt.asked:
                     self._save()
                     self._write("last")
                     raise KeyboardInterrupt
-                if self._evaluates(before):
+                if self.pending:
+                    self._save()  # an evaluation may take long, and may fail
                     self._evaluate(log)
-                    self._save()
                 elif self._is_due():
                     log.flush()
                     self._save()
@@ -253,6 +257,8 @@ class _Run:
             if figure is not None and (self.best is None or figure > self.best):
                 self.best = figure
                 self._write("best", averaged=False)
+        self.pending = False
+        self._save()
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied(self.module)
@@ -284,6 +290,7 @@ class _Run:
             "random": checkpoint.random_state(),
             "best": self.best,
             "metrics": self.metrics,
+            "pending": self.pending,
             "options": asdict(self.options),
         }
         checkpoint.save(self.checkpoints, state, keep=self.options.keep)
@@ -318,6 +325,7 @@ class _Run:
         checkpoint.set_random_state(state["random"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best, self.metrics = state["best"], state["metrics"]
+        self.pending = self.evaluate is not None and bool(state.get("pending"))
         self.kept = (self.step, self.seconds)
         self.say(
             f"resuming after step {self.step}" + (f", with other options: {', '.join(changed)}" if changed else "")

@@ -1,6 +1,6 @@
 """``Discs``: pictures of round objects with perfect outlines, drawn on demand and the same for every index.
 
-Coins with a relief on uneven ground, plain discs and balls, nuclei in fluorescence and nuclei in stained tissue. Nothing
+Coins with a relief on uneven ground, plain discs and balls, nuclei in fluorescence and in stained tissue. Nothing
 is photographed: the pixels come from ``paint``, the outlines from here.
 """
 
@@ -38,7 +38,7 @@ class Layout:
         angles: float64 [N], of the longer axis from the x axis, radians.
         wobble: complex128 [N, 4], amplitude and phase of the outline's waves of order 2 to 5, relative to the radius.
         flat: float64 [N], where a straight side cuts the object, in radii from its center (above 1: none).
-        over: whether later objects lie on top of earlier ones; otherwise a pixel belongs to the object it lies deepest in.
+        over: whether later objects lie on top of earlier ones; otherwise a pixel goes to the object it lies deepest in.
     """
 
     centers: np.ndarray

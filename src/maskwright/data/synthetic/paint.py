@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,12 @@ class Surface:
 
     def each(self, values: np.ndarray) -> np.ndarray:
         """One value per object [N, ...], spread to its pixels as float32 [H, W, ...]."""
-        return values.astype(np.float32)[self.owner]
+        return np.take(values.astype(np.float32), self.owner, axis=0)
+
+
+def _pick(rng: Rng, values: Sequence[float]) -> float:
+    """One of ``values`` as a plain float: a float64 scalar of numpy would widen the picture it meets."""
+    return float(values[int(rng.integers(len(values)))])
 
 
 def smooth(rng: Rng, size: tuple[int, int], cell: float, cell_x: float | None = None) -> np.ndarray:
@@ -38,21 +43,20 @@ def smooth(rng: Rng, size: tuple[int, int], cell: float, cell_x: float | None = 
     height, width = size
     down, right = _spread(height, cell), _spread(width, cell if cell_x is None else cell_x)
     grid = rng.standard_normal((down.shape[1], right.shape[1]), np.float32)
-    return 1.5 * (down @ grid @ right.T)
+    return np.float32(2.1) * (down @ grid @ right.T)
 
 
 _SPREADS: dict[tuple[int, float], np.ndarray] = {}
 
 
 def _spread(length: int, cell: float) -> np.ndarray:
-    """Matrix [length, knots] that interpolates knots ``cell`` apart with a smooth bump each; kept, cells are few."""
+    """Matrix [length, knots] that blends knots ``cell`` apart with cubic B-splines; kept, for the same sizes recur."""
     cell = float(np.round(min(max(cell, 1.0), 2.0 * length), 1))
     known = _SPREADS.get((length, cell))
     if known is None:
-        knots = int(length / cell) + 3
-        offset = (np.arange(length)[:, None] + 0.5) / cell + 0.5 - np.arange(knots)[None]
-        near = np.clip(1 - np.abs(offset), 0, None)
-        known = (near * near * (3 - 2 * near)).astype(np.float32)
+        knots = int(length / cell) + 5
+        away = np.abs((np.arange(length)[:, None] + 0.5) / cell + 1.5 - np.arange(knots)[None])
+        known = (np.clip(2 - away, 0, None) ** 3 - 4 * np.clip(1 - away, 0, None) ** 3).astype(np.float32) / 6
         if len(_SPREADS) < 256:
             _SPREADS[length, cell] = known
     return known
@@ -96,7 +100,7 @@ def _ground(rng: Rng, size: tuple[int, int]) -> np.ndarray:
     """An unevenly lit table, cloth, board or plate, gray, float32 [H, W]."""
     base = rng.uniform(15, 110) if rng.random() < 0.72 else rng.uniform(110, 235)
     out = base + rng.uniform(0, 50) * _ramp(rng, size) + rng.uniform(0, 14) * smooth(rng, size, max(size) / 3)
-    out += rng.choice([0.0, 3.0, 8.0]) * smooth(rng, size, rng.integers(2, 5))
+    out += _pick(rng, [0.0, 3.0, 8.0]) * smooth(rng, size, rng.integers(2, 5))
     style = rng.random()
     if style < 0.12:  # grain of wood
         out += rng.uniform(4, 18) * smooth(rng, size, *rng.permutation([3.0, 50.0]))
@@ -108,7 +112,7 @@ def _ground(rng: Rng, size: tuple[int, int]) -> np.ndarray:
         out += rng.uniform(5, 20) * np.clip(smooth(rng, size, rng.integers(8, 30)), 0, 2)
     for _ in range(rng.integers(0, 3)):  # scratches, edges of the plate, a ruler
         y, x = np.arange(size[0], dtype=np.float32)[:, None], np.arange(size[1], dtype=np.float32)[None]
-        turn = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)]) + rng.normal(0, 0.03)
+        turn = _pick(rng, [0, np.pi / 2, rng.uniform(0, np.pi)]) + rng.normal(0, 0.03)
         line = (y - rng.uniform(0, size[0])) * np.cos(turn) - (x - rng.uniform(0, size[1])) * np.sin(turn)
         if rng.random() < 0.4:
             out += rng.uniform(-35, 20) * np.clip(line / 3, 0, 1)
@@ -126,36 +130,45 @@ def _toned(rng: Rng, gray: np.ndarray, strength: float) -> np.ndarray:
 def _relief(rng: Rng, s: Surface) -> np.ndarray:
     """The struck picture of every coin: rim, beads or letters, a figure and wear; heights in about 0..2, [H, W]."""
     count, size = len(s.radii), s.owner.shape
-    v, u = s.place
-    rim = s.each(rng.uniform(1.5, 4.5, count) * np.clip(s.radii / 25, 0.6, 2.0))
-    out = s.each(rng.uniform(0, 1.2, count) * (rng.random(count) < 0.75)) * np.exp(
-        -(((s.depth - rim) / (0.5 * rim)) ** 2)
-    )
+    on = np.flatnonzero(s.depth > -2)  # a relief costs most of the picture's time, so only where coins are
+    owner, depth = s.owner.ravel()[on], s.depth.ravel()[on]
+    v, u = s.place.reshape(2, -1)[:, on]
+    coarse = smooth(rng, size, rng.uniform(5, 9)).ravel()[on]
+    fine = smooth(rng, size, rng.uniform(2, 3.5)).ravel()[on]
+
+    def each(values: np.ndarray) -> np.ndarray:
+        return np.take(values.astype(np.float32), owner)
+
+    rim = each(rng.uniform(1.5, 4.5, count) * np.clip(s.radii / 25, 0.6, 2.0))
+    out = each(rng.uniform(0, 1.2, count) * (rng.random(count) < 0.75)) * _bump((depth - rim) / rim * 2)
     turn = rng.uniform(0, 2 * np.pi, count)
-    c, n = s.each(np.cos(turn)), s.each(np.sin(turn))
+    c, n = each(np.cos(turn)), each(np.sin(turn))
     x, y = u * c + v * n, v * c - u * n
-    figure = np.full(size, -4, np.float32)
+    figure = np.full(len(on), -4, np.float32)
     for _ in range(3):  # head, neck, helmet; body, limb, shield: three leaning ovals
-        a, b = rng.uniform(0.15, 0.55, count), rng.uniform(0.2, 0.6, count)
-        dy, dx, skew = (
-            s.each(rng.normal(0, 0.25, count)),
-            s.each(rng.normal(0, 0.25, count)),
-            s.each(rng.normal(0, 0.5, count)),
-        )
-        oval = 1 - ((x - dx + skew * y) / s.each(a)) ** 2 - ((y - dy) / s.each(b)) ** 2
-        figure = np.maximum(figure, oval)
-    wear = smooth(rng, size, rng.uniform(5, 9))
-    fine = smooth(rng, size, rng.uniform(2, 3.5))
-    figure = np.clip(4 * (figure + 0.35 * wear), 0, 1.0)
-    out += s.each(rng.uniform(0.5, 1.8, count)) * figure
+        wide, high = rng.uniform(0.15, 0.55, count), rng.uniform(0.2, 0.6, count)
+        dy, dx, lean = rng.normal(0, 0.25, count), rng.normal(0, 0.25, count), rng.normal(0, 0.5, count)
+        across = (x + each(lean) * y - each(dx)) * each(1 / wide)
+        along = (y - each(dy)) * each(1 / high)
+        figure = np.maximum(figure, 1 - across * across - along * along)
+    figure = np.clip(4 * (figure + 0.35 * coarse), 0, 1.0)
     # Hair, feathers and folds: stripes bent by noise, on the figure only.
-    stripes = np.sin((s.each(s.radii) * (x + 0.12 * wear)) * s.each(rng.uniform(0.5, 1.1, count)))
-    out += s.each(rng.uniform(0, 0.5, count)) * figure * stripes
-    out += s.each(rng.uniform(0.05, 0.35, count)) * wear + s.each(rng.uniform(0.05, 0.4, count)) * fine * (0.3 + figure)
-    beads = s.each(rng.integers(14, 40, count)) * np.arctan2(y, x)
-    ring = np.exp(-(((s.depth - 2.2 * rim) / rim) ** 2))
-    out += s.each(rng.uniform(0, 0.6, count) * (rng.random(count) < 0.5)) * ring * np.cos(beads)
-    return out
+    stripes = np.sin(each(s.radii * rng.uniform(0.5, 1.1, count)) * (x + 0.12 * coarse))
+    out += figure * (each(rng.uniform(0.5, 1.8, count)) + each(rng.uniform(0, 0.5, count)) * stripes)
+    out += each(rng.uniform(0.05, 0.35, count)) * coarse
+    out += each(rng.uniform(0.05, 0.4, count)) * fine * (0.3 + figure)
+    beads = rng.uniform(0, 0.6, count) * (rng.random(count) < 0.5)
+    around = np.cos(each(rng.integers(14, 40, count)) * np.arctan2(y, x))
+    out += each(beads) * around * _bump(depth / rim - 2.2)
+    relief = np.zeros(size, np.float32)
+    relief.ravel()[on] = out
+    return relief
+
+
+def _bump(t: np.ndarray) -> np.ndarray:
+    """A smooth hill of height 1 at 0, gone at -2 and 2."""
+    near = np.clip(1 - 0.25 * t * t, 0, 1)
+    return near * near
 
 
 def coins(rng: Rng, s: Surface) -> np.ndarray:
@@ -169,7 +182,7 @@ def coins(rng: Rng, s: Surface) -> np.ndarray:
     # A cast shadow and a dark seam where the coin meets the ground.
     shadow = np.clip(1 + s.depth / rng.uniform(2, 6.5), 0, 1) * np.clip(0.25 - facing, 0, 1)
     ground = ground * (1 - np.float32(rng.uniform(0, 0.9)) * shadow)
-    level = float(np.median(ground))
+    level = float(np.median(ground[::4, ::4]))
     darker = rng.random() < (0.2 if level > 60 else 0)
     contrast = (-1 if darker else 1) * rng.uniform(25, 120)
     shared = np.clip(level + contrast, 20, 215)
@@ -191,17 +204,17 @@ def coins(rng: Rng, s: Surface) -> np.ndarray:
         tint = 1 + alpha * (hue.astype(np.float32) - 1)
         cast = 1 + (1 - alpha) * rng.uniform(-0.35, 0.35, 3).astype(np.float32)
         out = out[..., None] * tint * cast
-    return _finish(rng, out, rng.choice([0.5, 2.0, 6.0]))
+    return _finish(rng, out, _pick(rng, [0.5, 2.0, 6.0]))
 
 
 def discs(rng: Rng, s: Surface) -> np.ndarray:
     """Buttons, pills, balls and fruit: plain or shaded, all alike or each of its own color, uint8 [3, H, W]."""
     size, count = s.owner.shape, len(s.radii)
-    ground = _toned(rng, _ground(rng, size), rng.choice([0.0, 0.15, 0.5]))
-    level = float(np.median(ground))
+    ground = _toned(rng, _ground(rng, size), _pick(rng, [0.0, 0.15, 0.5]))
+    level = float(np.median(ground[::4, ::4]))
     away = [rng.uniform(0, 255, 3) for _ in range(12)]
     color = max(away[: rng.integers(2, 12)], key=lambda c: float(np.abs(c - level).mean()))
-    own = np.clip(color + rng.normal(0, rng.choice([4, 12, 45]), (count, 3)), 0, 255)
+    own = np.clip(color + rng.normal(0, _pick(rng, [4, 12, 45]), (count, 3)), 0, 255)
     if rng.random() < 0.4:
         own = np.repeat(own.mean(1, keepdims=True), 3, 1)
     turn = rng.uniform(0, 2 * np.pi)
@@ -221,20 +234,20 @@ def discs(rng: Rng, s: Surface) -> np.ndarray:
     shadow = np.clip(1 + s.depth / 6, 0, 1) * np.clip(-facing, 0, 1)
     ground *= 1 - (rng.uniform(0, 0.6) * shadow)[..., None]
     out = _over(s, ground, body, rng.uniform(0.7, 2))
-    return _finish(rng, _soften(out) if rng.random() < 0.4 else out, rng.choice([0.5, 2.0, 7.0]))
+    return _finish(rng, _soften(out) if rng.random() < 0.4 else out, _pick(rng, [0.5, 2.0, 7.0]))
 
 
 def fluorescence(rng: Rng, s: Surface) -> np.ndarray:
     """Glowing nuclei on near black, some dim, some blurred, uint8 [3, H, W]."""
     size, count = s.owner.shape, len(s.radii)
     peak = np.exp(rng.uniform(np.log(25), np.log(235)))
-    glow = s.each(peak * np.clip(np.exp(rng.normal(0, rng.choice([0.1, 0.45]), count)), 0.2, 1.5))
+    glow = s.each(peak * np.clip(np.exp(rng.normal(0, _pick(rng, [0.1, 0.45]), count)), 0.2, 1.5))
     glow = glow * (1 + rng.uniform(0, 0.2) * smooth(rng, size, 4) - rng.uniform(0, 0.35) * (s.place**2).sum(0))
-    spots = np.clip(smooth(rng, size, 3) - 1, 0, 1) * rng.choice([-0.5, 0, 0.5])
+    spots = np.clip(smooth(rng, size, 3) - 1, 0, 1) * _pick(rng, [-0.5, 0, 0.5])
     black = rng.uniform(1, 18) + rng.uniform(0, 6) * smooth(rng, size, max(size) / 2)
     black = black + rng.uniform(0, 0.12) * peak * np.clip(1 + s.depth / 7, 0, 1)
     out = _over(s, black, glow * (1 + spots), rng.uniform(1, 4.5))
-    noise = rng.choice([0.4, 2.0, 5.0])
+    noise = _pick(rng, [0.4, 2.0, 5.0])
     if rng.random() < 0.2:
         out = out[..., None] * rng.choice(np.array([[0.2, 0.35, 1], [0.25, 1, 0.3], [0.7, 0.3, 0.9]], np.float32))
     elif rng.random() < 0.12:
@@ -259,8 +272,8 @@ def stained(rng: Rng, s: Surface) -> np.ndarray:
         ground += (membrane - ground) * (rng.uniform(0.2, 0.7) * np.clip(wall, 0, 1) * (1 - open_))[..., None].astype(
             np.float32
         )
-    own = nucleus + rng.normal(0, rng.choice([4, 14]), (count, 1)) + rng.normal(0, 4, (count, 3))
-    mixed = s.each(np.clip(rng.normal(rng.choice([0.0, 0.15, 0.3]), 0.08, count), 0, 0.5))[..., None]
+    own = nucleus + rng.normal(0, _pick(rng, [4, 14]), (count, 1)) + rng.normal(0, 4, (count, 3))
+    mixed = s.each(np.clip(rng.normal(_pick(rng, [0.0, 0.15, 0.3]), 0.08, count), 0, 0.5))[..., None]
     body = s.each(own) * (1 - mixed) + ground * mixed
     chromatin = smooth(rng, size, rng.uniform(2, 4))
     body += (rng.uniform(2, 16) * chromatin - rng.uniform(0, 25) * np.clip(1.5 - s.depth, 0, 1))[..., None]
@@ -269,7 +282,7 @@ def stained(rng: Rng, s: Surface) -> np.ndarray:
         out = _soften(out)
     if rng.random() < 0.15:
         out = np.repeat(out.mean(2, keepdims=True), 3, 2)
-    return _finish(rng, out, rng.choice([0.5, 2.0, 5.0]))
+    return _finish(rng, out, _pick(rng, [0.5, 2.0, 5.0]))
 
 
 def _over(s: Surface, ground: np.ndarray, body: np.ndarray, edge: float) -> np.ndarray:
