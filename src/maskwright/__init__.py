@@ -23,7 +23,7 @@ __all__ += ["__version__", "evaluate", "load", "models", "predict", "train"]
 
 
 class _CallableModule(ModuleType):
-    """A submodule that shares its name with a public function: ``mw.train(...)`` works once ``maskwright.train`` is imported."""
+    """A submodule named like a public function: ``mw.train(...)`` works also once ``maskwright.train`` is imported."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _function(self.__name__.rpartition(".")[2])(*args, **kwargs)

@@ -13,8 +13,6 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-
 
 def evaluated(truth: dict[str, Any], results: list[dict[str, Any]], kind: str, limit: int = 100) -> COCOeval:
     """A COCOeval after ``accumulate``; the data are copied, for pycocotools writes into what it is given."""
@@ -135,6 +133,11 @@ def uncompressed(dense: np.ndarray) -> list[int]:
     changes = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
     return [0, *runs] if flat[0] else runs
+
+
+def compressed(runs: list[int], height: int, width: int) -> str:
+    """COCO's string of a list of run-lengths."""
+    return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"].decode()
 
 
 def write(folder: Path, truth: Any, results: Any) -> tuple[Path, Path]:

@@ -22,7 +22,7 @@ from maskwright.metrics.files import score
 from tests.metrics import oracle
 from tests.shared import shared
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quick
@@ -75,7 +75,7 @@ def test_the_careful_reader_agrees_with_the_fast_one(tmp_path: Path, seed: int) 
 
 def test_polygons_are_drawn_as_pycocotools_draws_them() -> None:
     rng = np.random.default_rng(0)
-    for _ in range(3000):
+    for _ in range(800):
         height, width = (int(v) for v in rng.integers(1, 60, 2))
         parts = [oracle.polygon(rng, height, width) for _ in range(int(rng.integers(1, 4)))]
         want = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, height, width)))
@@ -117,7 +117,7 @@ def test_published_numbers(kind: str) -> None:
     folder = shared("data/coco_eval")
     name = {"mask": "segm", "box": "bbox"}[kind]
     part = (folder / "published.txt").read_text().split("type=")[1 if kind == "mask" else 2]
-    want = [float(v) for v in re.findall(r"= *(-?\d\.\d+)", part)]
+    want = [float(v) for v in re.findall(r"\] = (-?\d\.\d+)", part)]
     results = folder / f"instances_val2014_fake{name}100_results.json"
     got = score(folder / "instances_val2014_100.json", results, [kind])[kind]
     got.pop("per_class")
@@ -174,9 +174,10 @@ TRUTH: dict[str, Any] = {
         for k in (1, 2)
     ],
 }  # fmt: skip
-RLE = {"size": [10, 12], "counts": [11, 6, 4, 6, 93]}
+RLE = {"size": [10, 12], "counts": oracle.compressed([11, 6, 4, 6, 93], 10, 12)}
 RESULTS = [
-    {"image_id": k, "category_id": 5, "score": 0.9, "segmentation": RLE, "bbox": [1.0, 1.0, 5.0, 6.0]} for k in (1, 2, 1)
+    {"image_id": k, "category_id": 5, "score": 0.9, "segmentation": RLE, "bbox": [1.0, 1.0, 5.0, 6.0]}
+    for k in (1, 2, 1)
 ]
 
 
@@ -227,7 +228,8 @@ def test_results_that_cannot_be_used_are_named_or_dropped(
         ([[1.0, 1.0, 5.0, 5.0]], "malformed polygon"),
         ([[1.0, 1.0, 5.0, 5.0, 3.0]], "malformed polygon"),
         ([[1.0, 1.0, 1e300, 5.0, 3.0, 4.0]], "malformed polygon"),
-        ([1.0, 1.0, 5.0, 5.0, 3.0, 4.0], "list of polygons"),
+        ([1.0, 1.0, 5.0, 5.0, 3.0, 4.0], "malformed polygon"),
+        ([None, [1.0, 1.0, 5.0, 5.0, 3.0, 4.0]], "malformed polygon"),
         (None, "neither a mask nor a box"),
         (7, "polygons or run-lengths"),
     ],
@@ -263,7 +265,9 @@ def test_all_are_counted_and_five_are_shown(tmp_path: Path) -> None:
         ({"bbox": [0, 0, float("inf"), 1]}, "bbox must be finite"),
     ],
 )
-def test_annotations_that_cannot_be_used_are_named_or_dropped(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_annotations_that_cannot_be_used_are_named_or_dropped(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
     truth = copy.deepcopy(TRUTH)
     truth["annotations"][1] |= change
     paths = oracle.write(tmp_path, truth, RESULTS)
@@ -337,11 +341,15 @@ def test_the_habits_of_pycocotools_can_be_left(tmp_path: Path) -> None:
     official = score(*paths)["mask"]
     oracle.check(official, oracle.evaluated(truth, RESULTS[:2], "mask"), names)
     corrected = score(*paths, official=False)["mask"]
-    oracle.check(corrected, oracle.evaluated(TRUTH, [{k: v for k, v in r.items() if k != "bbox"} for r in RESULTS[:2]],
-                                             "mask"), names)  # fmt: skip
+    unboxed = [{k: v for k, v in result.items() if k != "bbox"} for result in RESULTS[:2]]
+    oracle.check(corrected, oracle.evaluated(TRUTH, unboxed, "mask"), names)
     assert corrected["AP"] > official["AP"]
 
 
 def test_a_name_that_two_classes_share_carries_its_id(tmp_path: Path) -> None:
     truth = TRUTH | {"categories": [{"id": 5, "name": "cat"}, {"id": 7, "name": "cat"}, {"id": 8}]}
-    assert list(score(*oracle.write(tmp_path, truth, RESULTS))["mask"]["per_class"]) == ["cat (id 5)", "cat (id 7)", "8"]
+    assert list(score(*oracle.write(tmp_path, truth, RESULTS))["mask"]["per_class"]) == [
+        "cat (id 5)",
+        "cat (id 7)",
+        "8",
+    ]
