@@ -75,6 +75,10 @@ class Torchvision(nn.Module):
     def loss(self, raw: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         return dict(raw)
 
+    def loss_counts(self, raw: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Ones: it gives means only, which is the same as long as a step has one micro-batch."""
+        return {name: torch.ones_like(value) for name, value in raw.items()}
+
     def predict(self, raw: list[dict[str, Tensor]], geometry: Sequence[Geometry]) -> list[Scene]:
         scenes: list[Scene] = []
         for found, view in zip(raw, geometry, strict=True):

@@ -80,7 +80,7 @@ def test_train_kill_resume_evaluate(data: Path, tmp_path: Path, capsys: pytest.C
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert main([*words(data, whole, *more), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     while time.monotonic() < deadline and not ((broken / "log.csv").exists() and len(losses(broken)) >= 3):
         assert process.poll() in (None, 0), process.communicate()[1]
         time.sleep(0.01)

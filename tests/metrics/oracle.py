@@ -75,7 +75,7 @@ def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 
 
 def random_data(seed: int, kind: str, limit: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Truth and results with ties, crowds, all segmentation forms, empty images and classes, and too many detections."""
+    """Truth and results: ties, crowds, all segmentation forms, empty images and classes, too many detections."""
     rng = np.random.default_rng(seed)
     height, width = int(rng.integers(8, 140)), int(rng.integers(8, 140))
     images = [{"id": int(i), "height": height, "width": width} for i in rng.permutation(50)[: rng.integers(1, 7)]]
@@ -109,7 +109,8 @@ def random_data(seed: int, kind: str, limit: int) -> tuple[dict[str, Any], list[
             found = {"image_id": image["id"], "category_id": label, "score": int(rng.integers(0, 11)) / 10}
             if kind == "box":
                 box = [float(v) for v in coco_mask.toBbox(rle)]
-                found["bbox"] = box if rng.random() < 0.5 else [v + float(rng.normal(0, 0.5)) * (v > 1) for v in box]
+                moved = [max(v + float(rng.normal(0, 0.5)), 0.0) for v in box]
+                found["bbox"] = box if rng.random() < 0.5 else moved
             else:
                 found["segmentation"] = {"size": [height, width], "counts": rle["counts"].decode()}
             results.append(found)

@@ -174,7 +174,7 @@ TRUTH: dict[str, Any] = {
         for k in (1, 2)
     ],
 }  # fmt: skip
-RLE = {"size": [10, 12], "counts": oracle.compressed([11, 6, 4, 6, 93], 10, 12)}
+RLE = {"size": [10, 12], "counts": oracle.compressed([11, 6, 4, 6, 4, 6, 4, 6, 4, 6, 63], 10, 12)}
 RESULTS = [
     {"image_id": k, "category_id": 5, "score": 0.9, "segmentation": RLE, "bbox": [1.0, 1.0, 5.0, 6.0]}
     for k in (1, 2, 1)

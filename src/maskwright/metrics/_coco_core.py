@@ -33,7 +33,7 @@ REASONS = {
 RUNS = 4
 """The kind of a segmentation that is given as run-lengths in ``Table.runs`` (see ``_shape_kernels``)."""
 
-kernels = Kernels("_json_kernels", "_shape_kernels", "_match_kernels")
+kernels = Kernels("_number_kernels", "_json_kernels", "_shape_kernels", "_match_kernels")
 
 
 @dataclass(slots=True)

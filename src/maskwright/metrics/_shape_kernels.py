@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from maskwright.metrics._json_kernels import number, space
+from maskwright.metrics._number_kernels import number, space
 
 FULL, BAD_RUNS, BAD_POLYGON = -1, -2, -3
 STRING, LIST, POLYGONS, RUNS = 1, 2, 3, 4

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torchvision
 from torch import Tensor
+from torch.jit._trace import is_tracing
 
 from maskwright.ops import rle
 from maskwright.ops.boxes import exact, iou
@@ -44,7 +45,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float)
         Indices int64 [K] of the kept boxes by falling score; of equal scores the first comes first.
     """
     boxes, scores = exact(boxes), exact(scores)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or is_tracing():
         return _apart(boxes, scores, groups, threshold)
     if len(boxes) == 0:
         return groups.new_zeros(0, dtype=torch.int64)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 import torchvision
 from torch import Tensor
+from torch.jit._trace import is_tracing
 
 from maskwright.ops import roi_rows
 from maskwright.ops.boxes import area, exact
@@ -134,7 +135,7 @@ def multilevel_roi_align(
 
 def _by_rows(features: Tensor) -> bool:
     """Whether our own kernel takes these features: float32 on the CPU, outside graphs that are traced."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    traced = torch.compiler.is_compiling() or is_tracing()
     return features.device.type == "cpu" and features.dtype == torch.float32 and not traced
 
 
