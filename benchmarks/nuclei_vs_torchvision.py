@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,15 @@ from maskwright.data.source import CachedSource
 from maskwright.data.transforms import Augment
 from maskwright.evaluate import evaluate
 from maskwright.ops.paste import paste_expanded
+from maskwright.storage import replacing
 from maskwright.structures import Batch, Geometry, Images, Masks, Resize, Scene, Segments, Taxonomy
 from maskwright.train import TrainOptions, seed_all, train
 
 CROP = 320
 ROIS = 128
 LIMIT = 400
+RESULTS = Path(__file__).with_name("RESULTS.md")
+HEADING = "## Nuclei, from scratch: ours against torchvision"
 
 
 class Torchvision(nn.Module):
@@ -140,8 +144,26 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     return {"model": name, "crops": crops, "minutes": round(summary["seconds"] / 60, 1), **figures}
 
 
+def note(row: dict[str, Any], args: argparse.Namespace) -> None:
+    """Add a row to this benchmark's table in ``RESULTS.md``."""
+    options = f"--minutes {args.minutes:g}" if args.minutes else f"--crops {args.crops}"
+    command = f"`{options} --threads {args.threads} --precision {args.precision} --seed {args.seed}`"
+    machine = f"{platform.machine()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
+    names = ("model", "crops", "minutes", "mask_AP", "mask_AP50", "box_AP")
+    cells = [time.strftime("%Y-%m-%d"), command, *(str(row[name]) for name in names), machine]
+    lines = RESULTS.read_text().splitlines()
+    place = lines.index(HEADING)
+    while not lines[place].startswith("|"):
+        place += 1
+    while place < len(lines) and lines[place].startswith("|"):
+        place += 1
+    lines.insert(place, f"| {' | '.join(cells)} |")
+    with replacing(RESULTS) as beside:
+        beside.write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
-    """Train both, one after the other, and print one line each."""
+    """Train both, one after the other, print one line each and add it to ``RESULTS.md``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.json, val.json and images/")
     parser.add_argument("--out", type=Path, default=Path("runs/versus"))
@@ -152,12 +174,16 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=("auto", "32", "bf16"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("ours", "torchvision"))
+    parser.add_argument("--dry", action="store_true", help="do not add to RESULTS.md")
     args = parser.parse_args()
     if not args.minutes and not args.crops:
         args.crops = 4800
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {platform.processor() or 'CPU'}")
     for name in (args.only,) if args.only else ("torchvision", "ours"):
-        print(json.dumps(run(name, args)), flush=True)
+        row = run(name, args)
+        print(json.dumps(row), flush=True)
+        if not args.dry:
+            note(row, args)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Model(Protocol):
         ...
 
     def loss_counts(self, raw: Any, batch: Batch) -> dict[str, Tensor]:
-        """What each loss was divided by, so that accumulated micro-batches can equal one large batch exactly."""
+        """What each loss is a mean over, 0 where nothing counts; so micro-batches can equal one large batch exactly."""
         ...
 
     def predict(self, raw: Any, geometry: Sequence[Geometry]) -> list[Scene]:
@@ -89,7 +89,11 @@ class Metric(Protocol):
 
 
 class Objective(Protocol):
-    """What one training step minimizes. It is THE module that is compiled and distributed: it owns the model."""
+    """What one training step minimizes. It is THE module that is compiled and distributed: it owns the model.
+
+    An objective may also offer ``counted(batch) -> (losses, counts)``, the losses with what each is a mean over;
+    without it, accumulated micro-batches weigh the same.
+    """
 
     model: nn.Module
 

@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "as the model was trained",
     )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images computed at once (default: 1)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 … (default: auto, the GPU if there is one)")
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto", help="default: auto")
     parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         score_threshold=args.score_threshold,
         max_per_image=args.max_per_image,
         batch_size=args.batch_size,
-        device=args.device or _best_device(),
+        device=args.device,
         precision=args.precision,
     )
     counts: dict[str, dict[str, int]] = {}
@@ -151,12 +151,6 @@ def require_writable(folder: Path) -> None:
         raise InputError(
             f"results go to a folder that can be written, but {folder} cannot: {error.strerror}. Choose another --out."
         ) from error
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _sizing(text: str) -> tuple[int, int] | str | None:

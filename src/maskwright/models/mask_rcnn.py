@@ -224,16 +224,16 @@ class MaskRCNN(nn.Module):
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Tensor]:
         """L_rpn_class, L_rpn_box, L_class, L_box and L_mask, each times its weight (section 3; Faster R-CNN, 3.1.2)."""
         sums, counts = self._sums(raw, batch)
-        return {name: sums[name] / counts[name] * self.loss_weights.get(name, 1.0) for name in sums}
+        return {name: sums[name] / counts[name].clamp(min=1) * self.loss_weights.get(name, 1.0) for name in sums}
 
     def loss_counts(self, raw: Raw, batch: Batch) -> dict[str, Tensor]:
-        """What each loss was divided by: ``loss * loss_counts`` may be added over batches."""
+        """What each loss is a mean over; 0 where nothing counts. ``loss * loss_counts`` may be added over batches."""
         samples = raw.samples or []
-        rois = max(1, sum(len(s.labels) for s in samples))
-        positive = max(1, len(raw.mask_logits))
+        rois = sum(len(s.labels) for s in samples)
+        positive = len(raw.mask_logits)
         anchors = self.rpn_batch * len(batch)
         if self.convention.sampled_denominator and raw.anchors_sampled is not None:
-            anchors = max(1, raw.anchors_sampled)
+            anchors = raw.anchors_sampled
         counts = {"rpn_class": anchors, "rpn_box": anchors, "class": rois, "box": rois, "mask": positive}
         return {name: raw.class_logits.new_tensor(float(count)) for name, count in counts.items()}
 

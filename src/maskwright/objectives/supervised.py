@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from maskwright.protocols import Model
@@ -34,7 +36,7 @@ class Supervised(nn.Module):
     def counted(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The losses, and what each of them is a mean over, so that micro-batches can be joined exactly."""
         raw = self.model(batch.inputs, batch.truth())
-        model: Model = self.model  # type: ignore[assignment]
+        model = cast(Model, self.model)
         return model.loss(raw, batch), model.loss_counts(raw, batch)
 
     def after_step(self, step: int) -> None:

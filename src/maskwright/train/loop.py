@@ -116,7 +116,7 @@ class _Run:
         self.module = cast(nn.Module, whole)
         self.module.to(device)
         if options.channels_last:
-            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            cast(Any, self.module).to(memory_format=torch.channels_last)
         self.fabric = _fabric(device, precision)
         plain = make_optimizer(self.module, options, fused=device.type == "cpu")
         self.network, self.optimizer = self.fabric.setup(Step(self.module), plain)
