@@ -100,7 +100,7 @@ def _ground(rng: Rng, size: tuple[int, int]) -> np.ndarray:
     """An unevenly lit table, cloth, board or plate, gray, float32 [H, W]."""
     base = rng.uniform(15, 110) if rng.random() < 0.72 else rng.uniform(110, 235)
     out = base + rng.uniform(0, 50) * _ramp(rng, size) + rng.uniform(0, 14) * smooth(rng, size, max(size) / 3)
-    out += _pick(rng, [0.0, 3.0, 8.0]) * smooth(rng, size, rng.integers(2, 5))
+    out += _pick(rng, [0.0, 3.0, 8.0]) * smooth(rng, size, float(rng.integers(2, 5)))
     style = rng.random()
     if style < 0.12:  # grain of wood
         out += rng.uniform(4, 18) * smooth(rng, size, *rng.permutation([3.0, 50.0]))
@@ -109,7 +109,7 @@ def _ground(rng: Rng, size: tuple[int, int]) -> np.ndarray:
         y, x = (np.sin(np.arange(n, dtype=np.float32) * np.float32(pitch)) for n in size)
         out += np.float32(rng.uniform(3, 14)) * y[:, None] * x[None]
     elif style < 0.4:  # blotches
-        out += rng.uniform(5, 20) * np.clip(smooth(rng, size, rng.integers(8, 30)), 0, 2)
+        out += rng.uniform(5, 20) * np.clip(smooth(rng, size, float(rng.integers(8, 30))), 0, 2)
     for _ in range(rng.integers(0, 3)):  # scratches, edges of the plate, a ruler
         y, x = np.arange(size[0], dtype=np.float32)[:, None], np.arange(size[1], dtype=np.float32)[None]
         turn = _pick(rng, [0, np.pi / 2, rng.uniform(0, np.pi)]) + rng.normal(0, 0.03)
@@ -230,7 +230,7 @@ def discs(rng: Rng, s: Surface) -> np.ndarray:
     elif style < 0.75:  # buttons and rings
         ring = np.abs(s.depth - s.each(rng.uniform(0.1, 0.6) * s.radii)) < s.each(0.06 * s.radii + 0.6)
         body = body + (rng.uniform(-50, 50) * ring + rng.uniform(-25, 25) * facing)[..., None]
-    body = body + (rng.uniform(0, 14) * smooth(rng, size, rng.integers(2, 8)))[..., None]
+    body = body + (rng.uniform(0, 14) * smooth(rng, size, float(rng.integers(2, 8))))[..., None]
     shadow = np.clip(1 + s.depth / 6, 0, 1) * np.clip(-facing, 0, 1)
     ground *= 1 - (rng.uniform(0, 0.6) * shadow)[..., None]
     out = _over(s, ground, body, rng.uniform(0.7, 2))
