@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / "folder" / f"{i}.png")
         records.append((record, path))
     Image.fromarray(np.full((64, 80, 3), 90, np.uint8)).save(folder / "photo.jpg")
-    named = [replace(record, key=path.name, path=path) for record, path in records]
+    named = [replace(r, key=p.name, path=p, ids=r.ids + 100 * i) for i, (r, p) in enumerate(records)]
     for name in ("train.json", "val.json"):
         write_coco(folder / name, named, source.taxonomy)
     (folder / "results.json").write_text("[]")

@@ -92,13 +92,13 @@ def detect(
         min_size: boxes must be larger, in pixels; 0 keeps all.
         agnostic: classes suppress each other.
     """
-    counts = [len(p) for p in proposals]
+    counts = [p.shape[0] for p in proposals]  # not len(): while exporting these are symbols
     classes = class_logits.shape[1] - 1
     scores = class_logits.float().softmax(-1)[:, :classes].split(counts)
     boxes = box_ops.decode(box_deltas, torch.cat(list(proposals)), box_weights).split(counts)
     out: list[Detections] = []
     for score, box, size in zip(scores, boxes, sizes, strict=True):
-        box = box_ops.clip(box.reshape(len(box), -1, 4), size).expand(-1, classes, 4)
+        box = box_ops.clip(box.unflatten(1, (-1, 4)), size).expand(-1, classes, 4)
         row, label = torch.nonzero((score > score_threshold) & torch.isfinite(score), as_tuple=True)
         score, box = score[row, label], box[row, label]
         if min_size > 0:
