@@ -65,8 +65,8 @@ _ROWS = (
         mask_ap=None,
         origin="maskwright",
         preprocessing="RGB, ImageNet mean and std; twofold enlarged",
-        note="ships with the package; trained by this project on CC0 nuclei and drawn discs; mask AP 0.555, AP50 0.840 on the "
-        "98 held-out nuclei pictures",
+        note="ships with the package; trained by this project on CC0 nuclei and drawn discs; mask AP 0.555, AP50 0.840 "
+        "on the 98 held-out nuclei pictures",
     ),
     Published(
         name="mask-rcnn-r50-detectron2-3x",
