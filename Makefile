@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --constraint requirements.lock
 
+# Compiled modules are kept even where the environment says otherwise: torch alone has thousands to compile at each start.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check bench docs clean
 
 demo: .venv/demo.stamp
