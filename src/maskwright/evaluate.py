@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from maskwright.data.samplers import Sequential
 from maskwright.data.transforms import ToSize
 from maskwright.errors import InputError
 from maskwright.metrics.average_precision import CocoAP
+from maskwright.nn.modes import autocast, evaluating
 from maskwright.ops.hardware import choose_device, choose_precision
 from maskwright.protocols import Model, Source
 from maskwright.structures import Record, Scene, Taxonomy
@@ -76,9 +76,9 @@ def evaluate(
         limits["score_threshold"] = score_threshold
     network = cast(nn.Module, model).to(where)
     done, keys = 0, set[int]()
-    with torch.no_grad(), _set(network, limits):
+    with torch.no_grad(), evaluating(network, limits):
         for batch in loader:
-            with _autocast(where, chosen):
+            with autocast(where, chosen):
                 raw = network(batch.inputs.to(where))
             for found in model.predict(raw, batch.inputs.geometry):
                 record = source.record(done)
@@ -133,26 +133,3 @@ def relabel(scene: Scene, pairing: Tensor) -> Scene:
 
 def _few(names: Sequence[str]) -> str:
     return f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-
-
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    dtypes = {"bf16": torch.bfloat16, "16": torch.float16}
-    return torch.autocast(device.type, dtypes[precision]) if precision in dtypes else nullcontext()
-
-
-@contextmanager
-def _set(network: nn.Module, values: dict[str, float]) -> Generator[None]:
-    """Evaluation mode and these attributes, for a while."""
-    before = {name: getattr(network, name) for name in values}
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        for name, value in values.items():
-            setattr(network, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(network, name, value)
-        # Frozen parts of a model in training are in evaluation mode: network.train() would wake them.
-        for module, mode in modes:
-            module.training = mode

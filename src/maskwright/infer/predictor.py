@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from maskwright.data.io import read_image, to_picture
 from maskwright.errors import InputError
+from maskwright.nn.modes import autocast, evaluating
 from maskwright.ops.hardware import choose_device, choose_precision
 from maskwright.protocols import Model
 from maskwright.structures import Geometry, Images, Resize, Scene
@@ -112,7 +112,7 @@ class _Options:
     settings: dict[str, float | int]
     batch_size: int
     device: torch.device
-    half: bool
+    precision: str
 
     @classmethod
     def of(
@@ -135,8 +135,7 @@ class _Options:
         _require(batch_size >= 1, "batch_size", "at least 1", batch_size)
         _require(str(precision) in ("auto", "32", "bf16"), "precision", "auto, 32 or bf16", precision)
         chosen = _device(model, device)
-        half = choose_precision(str(precision), chosen) == "bf16"
-        return cls(_resize(model, resize), settings, batch_size, chosen, half)
+        return cls(_resize(model, resize), settings, batch_size, chosen, choose_precision(str(precision), chosen))
 
 
 def _require(holds: bool, name: str, wanted: str, got: object) -> None:
@@ -197,33 +196,11 @@ def _infer(model: Model, ready: Sequence[_Ready], options: _Options) -> list[Sce
     network = cast(nn.Module, model)
     network.to(options.device)
     inputs = Images.pad([r.pixels for r in ready], [r.geometry for r in ready], multiple=model.size_divisor)
-    with torch.no_grad(), _set(network, options.settings):
-        with _autocast(options):
+    with torch.no_grad(), evaluating(network, options.settings):
+        with autocast(options.device, options.precision):
             raw = network(inputs.to(options.device))
         scenes = model.predict(raw, inputs.geometry)
     return [scene.to("cpu") for scene in scenes]
-
-
-def _autocast(options: _Options) -> AbstractContextManager[Any]:
-    return torch.autocast(options.device.type, torch.bfloat16) if options.half else nullcontext()
-
-
-@contextmanager
-def _set(network: nn.Module, settings: dict[str, float | int]) -> Generator[None]:
-    """Evaluation mode and these attributes, for a while."""
-    before = {name: getattr(network, name) for name in settings}
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        for name, value in settings.items():
-            setattr(network, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(network, name, value)
-        # Frozen parts of a model in training are in evaluation mode: network.train() would wake them.
-        for module, mode in modes:
-            module.training = mode
 
 
 # ---- many files -----------------------------------------------------------------------------------------------------
