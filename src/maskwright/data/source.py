@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -32,17 +33,17 @@ class Loads(Protocol):
         ...
 
 
-class Base:
+class Base(ABC):
     """What every source shares: a sample is a record whose shapes lie as masks on its unresized pixels."""
 
     taxonomy: Taxonomy
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def record(self, index: int) -> Record:
         """What is annotated on image ``index``; reads no pixels."""
-        raise NotImplementedError
 
     def load(self, index: int) -> tuple[Record, Tensor]:
         """The record of image ``index`` and its pixels.
