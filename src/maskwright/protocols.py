@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 from torch import Tensor, nn
 
 from maskwright.structures import Batch, Geometry, Images, Record, Resize, Sample, Scene, Taxonomy
@@ -79,13 +80,20 @@ class Source(Protocol):
 
 
 class Metric(Protocol):
-    """A measure that is fed scene by scene and can be merged across shards in any order."""
+    """A measure that is fed image by image and can be merged across shards in any order.
 
-    def update(self, predicted: Scene, truth: Scene) -> None: ...
+    ``weights`` says how often each image counts, in the order of ``keys``: what a bootstrap draws. See
+    ``metrics._form.PerImage``, which measures inherit.
+    """
+
+    @property
+    def keys(self) -> list[int | str | None]: ...
+
+    def update(self, predicted: Scene, truth: Scene, key: int | str | None = None) -> None: ...
 
     def merge(self, other: Self) -> Self: ...
 
-    def compute(self) -> dict[str, Any]: ...
+    def compute(self, weights: np.ndarray | None = None) -> dict[str, Any]: ...
 
 
 class Objective(Protocol):
