@@ -31,7 +31,7 @@ NAME = "mask-rcnn-r18-light"
 CLASSES = Taxonomy(names=("nucleus", "coin"))
 PACKAGED = Path(__file__).parents[1] / "weights" / "files" / "embedded.safetensors"
 
-DRAWN = 0.15
+DRAWN = 0.25
 """Share of drawn pictures."""
 
 AUGMENT = Augment(
@@ -43,8 +43,8 @@ AUGMENT = Augment(
     min_visible=0.15,
     brightness=0.2,
     contrast=0.3,
-    saturation=0.3,
-    hue=0.04,
+    saturation=0.4,
+    hue=0.08,
     gamma=(0.7, 1.4),
     invert=0.15,
     grayscale=0.1,

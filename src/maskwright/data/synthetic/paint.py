@@ -218,14 +218,15 @@ def discs(rng: Rng, s: Surface) -> np.ndarray:
     if rng.random() < 0.4:
         own = np.repeat(own.mean(1, keepdims=True), 3, 1)
     turn = rng.uniform(0, 2 * np.pi)
+    light = (float(np.sin(turn)), float(np.cos(turn)))
     v, u = s.place
-    facing = v * np.float32(np.sin(turn)) + u * np.float32(np.cos(turn))
+    facing = v * light[0] + u * light[1]
     body = s.each(own)
     style = rng.random()
     if style < 0.45:  # balls
         round_ = np.sqrt(np.clip(1 - v * v - u * u, 0, 1))
         shade = rng.uniform(0.3, 0.8) + 0.45 * round_ + rng.uniform(0, 0.45) * facing
-        spot = np.clip(1 - 9 * ((v - 0.45 * np.sin(turn)) ** 2 + (u - 0.45 * np.cos(turn)) ** 2), 0, 1)
+        spot = np.clip(1 - 9 * ((v - 0.45 * light[0]) ** 2 + (u - 0.45 * light[1]) ** 2), 0, 1)
         body = body * shade[..., None] + (rng.uniform(0, 140) * spot)[..., None]
     elif style < 0.75:  # buttons and rings
         ring = np.abs(s.depth - s.each(rng.uniform(0.1, 0.6) * s.radii)) < s.each(0.06 * s.radii + 0.6)
@@ -240,7 +241,7 @@ def discs(rng: Rng, s: Surface) -> np.ndarray:
 def fluorescence(rng: Rng, s: Surface) -> np.ndarray:
     """Glowing nuclei on near black, some dim, some blurred, uint8 [3, H, W]."""
     size, count = s.owner.shape, len(s.radii)
-    peak = np.exp(rng.uniform(np.log(25), np.log(235)))
+    peak = float(np.exp(rng.uniform(np.log(25), np.log(235))))
     glow = s.each(peak * np.clip(np.exp(rng.normal(0, _pick(rng, [0.1, 0.45]), count)), 0.2, 1.5))
     glow = glow * (1 + rng.uniform(0, 0.2) * smooth(rng, size, 4) - rng.uniform(0, 0.35) * (s.place**2).sum(0))
     spots = np.clip(smooth(rng, size, 3) - 1, 0, 1) * _pick(rng, [-0.5, 0, 0.5])
@@ -258,7 +259,8 @@ def fluorescence(rng: Rng, s: Surface) -> np.ndarray:
 def stained(rng: Rng, s: Surface) -> np.ndarray:
     """Dyed nuclei in textured tissue, purple on pink, blue among brown or dark on white, uint8 [3, H, W]."""
     size, count = s.owner.shape, len(s.radii)
-    tissue, gap, nucleus, membrane = _DYES[rng.integers(len(_DYES))] + rng.normal(0, 9, (4, 3))
+    dyes = _DYES[rng.integers(len(_DYES))] + rng.normal(0, 9, (4, 3))
+    tissue, gap, nucleus, membrane = dyes.astype(np.float32)
     along, across = rng.permutation([float(rng.uniform(3, 6)), float(rng.uniform(6, 26))])
     fiber = smooth(rng, size, along, across)
     grain = smooth(rng, size, rng.uniform(2, 3.5))
@@ -283,6 +285,33 @@ def stained(rng: Rng, s: Surface) -> np.ndarray:
     if rng.random() < 0.15:
         out = np.repeat(out.mean(2, keepdims=True), 3, 2)
     return _finish(rng, out, _pick(rng, [0.5, 2.0, 5.0]))
+
+
+def glands(rng: Rng, s: Surface) -> np.ndarray:
+    """An antibody's brown on cells with dark walls, their nuclei blue-gray beneath it; elsewhere blue on pale."""
+    size, count = s.owner.shape, len(s.radii)
+    brown, dark, pale, blue = ((_BROWN + rng.normal(0, 7, (4, 3))).astype(np.float32))[:, None, None]
+    fiber = smooth(rng, size, *rng.permutation([float(rng.uniform(2, 4)), float(rng.uniform(5, 20))]))
+    grain = smooth(rng, size, rng.uniform(1.5, 3))
+    texture = (rng.uniform(2, 9) * fiber + rng.uniform(2, 8) * grain)[..., None]
+    patch = np.clip(4 * (smooth(rng, size, rng.uniform(60, 140)) + np.float32(rng.uniform(0.2, 1.6))), 0, 1)
+    filled = rng.random() < 0.6
+    marked = (patch if filled else patch * np.clip((s.depth + rng.uniform(3.5, 6.5)) / 2, 0, 1))[..., None]
+    # The marker sits on the membranes: darkest midway between nuclei, in places all through the cell.
+    wall = rng.uniform(0.3, 1.0) * _bump((s.depth + rng.uniform(2.5, 5.0)) * rng.uniform(0.5, 1.2))
+    wall = np.clip(wall + rng.uniform(0.1, 0.4) * fiber + 0.25 * smooth(rng, size, 25), 0, 1)[..., None]
+    marker = brown + (dark - brown) * wall + 1.5 * texture
+    ground = pale + texture
+    ground = ground + (marker - ground) * marked
+    own = s.each(blue.reshape(3) + rng.normal(0, 6, (count, 3)) + rng.normal(0, _pick(rng, [5, 14]), (count, 1)))
+    veil = marked * s.each(np.clip(rng.normal(rng.uniform(0.15, 0.55), 0.1, count), 0, 0.75))[..., None]
+    body = own + (brown + texture - own) * veil + (rng.uniform(3, 14) * smooth(rng, size, rng.uniform(2, 4)))[..., None]
+    out = _over(s, ground, body, rng.uniform(1.0, 4.0))
+    return _finish(rng, _soften(out) if rng.random() < 0.6 else out, _pick(rng, [0.5, 2.0, 5.0]))
+
+
+_BROWN = np.array([[170, 120, 76], [96, 54, 28], [226, 226, 232], [116, 128, 170]], np.float64)
+"""RGB of an antibody's marker (diaminobenzidine), of it where it is thick, of bare tissue and of nuclei beside it."""
 
 
 def _over(s: Surface, ground: np.ndarray, body: np.ndarray, edge: float) -> np.ndarray:
@@ -312,4 +341,5 @@ PAINTERS: Mapping[str, Callable[[Rng, Surface], np.ndarray]] = {
     "discs": discs,
     "fluorescence": fluorescence,
     "stained": stained,
+    "glands": glands,
 }
