@@ -34,6 +34,7 @@ def evaluate(
     workers: int = 0,
     kinds: Sequence[str] = ("mask", "box"),
     progress: Callable[[int, int], None] | None = None,
+    found: Callable[[Record, Scene], None] | None = None,
 ) -> dict[str, Any]:
     """Find the objects of every image of ``source`` and compare them with what is annotated, in file pixels.
 
@@ -50,6 +51,7 @@ def evaluate(
         workers: processes that load and resize images; 0 does it in this one.
         kinds: of ``"mask"`` and ``"box"``.
         progress: called with (images done, images in all).
+        found: called with each image's record and what was found there, classes numbered as in the data.
 
     Returns:
         ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images", "max_per_image"}``, figures as fractions;
@@ -80,13 +82,15 @@ def evaluate(
         for batch in loader:
             with autocast(where, chosen):
                 raw = network(batch.inputs.to(where))
-            for found in model.predict(raw, batch.inputs.geometry):
+            for scene in model.predict(raw, batch.inputs.geometry):
                 record = source.record(done)
                 # Mixed data may use an id twice; it only decides between equal scores of different images.
                 key = f"{record.image_id} {done}" if record.image_id in keys else record.image_id
                 keys.add(record.image_id)
-                truth, areas = truth_of(record)
-                metric.update(relabel(found.to("cpu"), pairing), truth, key=key, areas=areas)
+                predicted, (truth, areas) = relabel(scene.to("cpu"), pairing), truth_of(record)
+                metric.update(predicted, truth, key=key, areas=areas)
+                if found is not None:
+                    found(record, predicted)
                 done += 1
             if progress is not None:
                 progress(done, len(source))

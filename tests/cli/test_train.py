@@ -138,6 +138,28 @@ def test_evaluate_limits_the_model_and_the_metric(data: Path, capsys: pytest.Cap
     assert model.training
 
 
+def test_results_of_an_evaluation_score_the_same(data: Path, tmp_path: Path) -> None:
+    """What ``evaluate`` writes carries the annotation file's ids, so ``score`` gives its figures from files alone."""
+    from maskwright import zoo
+    from maskwright.data.formats.coco import read_coco, result_file
+    from maskwright.evaluate import evaluate
+    from maskwright.metrics.files import score
+
+    torch.manual_seed(0)
+    source = read_coco(data / "train.json")
+    model: Any = zoo.build("mask-rcnn-r18-light", source.taxonomy, channels=8, mask_width=8, box_hidden=16)
+    with result_file(tmp_path / "found.json", source.taxonomy) as keep:
+        figures = evaluate(model, source, device="cpu", score_threshold=0.0, found=keep)
+    scored = score(data / "train.json", tmp_path / "found.json", ("mask", "box"), official=False)
+    assert len(json.loads((tmp_path / "found.json").read_text())) > 100
+    for kind in ("mask", "box"):
+        for name in ("AP", "AP50", "AR_100"):
+            assert scored[kind][name] == pytest.approx(figures[kind][name], abs=1e-6)
+    with pytest.raises(RuntimeError), result_file(tmp_path / "found.json", source.taxonomy):
+        raise RuntimeError("half way")
+    assert len(json.loads((tmp_path / "found.json").read_text())) > 100, "a failed run leaves the old file"
+
+
 def test_classes_are_paired_by_name(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words(data, tmp_path / "run"), "--val", str(data / "other.json")]) == 2
     said = capsys.readouterr().err

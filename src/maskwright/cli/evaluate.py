@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="32", help="default: 32")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images (default: 2)")
     parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="also write what was found as a COCO result file, for maskwright score: intervals, errors, a report",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from maskwright import zoo
-    from maskwright.data.formats.coco import read_coco
+    from maskwright.data.formats.coco import read_coco, result_file
     from maskwright.evaluate import evaluate
 
     source = read_coco(args.data, args.images)
@@ -56,18 +63,20 @@ def run(args: argparse.Namespace) -> int:
     name = args.model or (args.target if args.weights else None)
     named = (weights,) if name is None else (name, weights)
     model = zoo.load(*named, commercial=args.commercial, progress=Download())
-    figures = evaluate(
-        model,
-        source,
-        max_per_image=args.max_per_image,
-        score_threshold=args.score_threshold,
-        batch_size=args.batch_size,
-        device=args.device,
-        precision=args.precision,
-        workers=args.workers,
-        kinds=tuple(args.kind or ("mask", "box")),
-        progress=Counter(),
-    )
+    with result_file(args.results, source.taxonomy) if args.results else nullcontext() as keep:
+        figures = evaluate(
+            model,
+            source,
+            max_per_image=args.max_per_image,
+            score_threshold=args.score_threshold,
+            batch_size=args.batch_size,
+            device=args.device,
+            precision=args.precision,
+            workers=args.workers,
+            kinds=tuple(args.kind or ("mask", "box")),
+            progress=Counter(),
+            found=keep,
+        )
     print(json.dumps(figures) if args.json else table(figures))
     return 0
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from maskwright.data.formats.coco_objects import Objects, Problems, parse_object
 from maskwright.data.io import image_size
 from maskwright.data.source import FileSource, Loads
 from maskwright.data.table import Table
 from maskwright.errors import InputError
-from maskwright.storage import read_json, write_json
+from maskwright.storage import read_json, replacing, write_json
 from maskwright.structures import Record, Scene, Shape, Taxonomy
 
 _KEYS = ("images", "annotations", "categories")
@@ -150,6 +152,30 @@ def results(scene: Scene, image_id: int, taxonomy: Taxonomy) -> list[dict[str, A
             entry["segmentation"] = runs[i]
         out.append(entry)
     return out
+
+
+@contextmanager
+def result_file(path: str | Path, taxonomy: Taxonomy) -> Generator[Callable[[Record, Scene], None]]:
+    """A COCO result file to be filled image by image: yields ``add(record, scene)``; entries do not pile up.
+
+    Image and category ids are those of the annotation file, so ``score`` compares the two as they are. Nothing is
+    written where the block fails.
+
+    Raises:
+        InputError: ``path`` cannot be written.
+    """
+    with replacing(path) as beside, open(beside, "wb") as file:
+        file.write(b"[")
+        lead = b"\n"
+
+        def add(record: Record, scene: Scene) -> None:
+            nonlocal lead
+            for entry in results(scene, record.image_id, taxonomy):
+                file.write(lead + orjson.dumps(entry))
+                lead = b",\n"
+
+        yield add
+        file.write(b"\n]\n")
 
 
 def _each(records: Loads | Iterable[Record]) -> Iterable[Record]:
