@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from maskwright.errors import InputError
 from maskwright.metrics.average_precision import CocoAP
 from maskwright.nn.modes import autocast, evaluating
 from maskwright.ops.hardware import choose_device, choose_precision
-from maskwright.protocols import Model, Source
+from maskwright.protocols import Metric, Model, Source
 from maskwright.structures import Record, Scene, Taxonomy
 
 
@@ -35,6 +35,7 @@ def evaluate(
     kinds: Sequence[str] = ("mask", "box"),
     progress: Callable[[int, int], None] | None = None,
     found: Callable[[Record, Scene], None] | None = None,
+    also: Mapping[str, Metric] | None = None,
 ) -> dict[str, Any]:
     """Find the objects of every image of ``source`` and compare them with what is annotated, in file pixels.
 
@@ -52,14 +53,18 @@ def evaluate(
         kinds: of ``"mask"`` and ``"box"``.
         progress: called with (images done, images in all).
         found: called with each image's record and what was found there, classes numbered as in the data.
+        also: further measures by name, fed the same scenes; they stay with the caller, for intervals and curves.
 
     Returns:
         ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images", "max_per_image"}``, figures as fractions;
-        see ``CocoAP``.
+        see ``CocoAP``; and for each of ``also`` its own figures under its name.
 
     Raises:
         InputError: no images, an image that cannot be read, no class in common, or an option out of range.
     """
+    taken = sorted({*kinds, "images", "max_per_image"} & (also or {}).keys())
+    if taken:
+        raise ValueError(f"measures in also must have names of their own, got {', '.join(taken)}")
     if max_per_image < 1 or batch_size < 1 or workers < 0:
         given = f"{max_per_image}, {batch_size} and {workers}"
         raise InputError(f"max_per_image and batch_size must be 1 or more and workers 0 or more, got {given}.")
@@ -89,12 +94,14 @@ def evaluate(
                 keys.add(record.image_id)
                 predicted, (truth, areas) = relabel(scene.to("cpu"), pairing), truth_of(record)
                 metric.update(predicted, truth, key=key, areas=areas)
+                for other in (also or {}).values():
+                    other.update(predicted, truth, key=key)
                 if found is not None:
                     found(record, predicted)
                 done += 1
             if progress is not None:
                 progress(done, len(source))
-    return metric.compute()
+    return metric.compute() | {name: other.compute() for name, other in (also or {}).items()}
 
 
 def truth_of(record: Record) -> tuple[Scene, np.ndarray]:

@@ -143,13 +143,19 @@ def test_results_of_an_evaluation_score_the_same(data: Path, tmp_path: Path) -> 
     from maskwright import zoo
     from maskwright.data.formats.coco import read_coco, result_file
     from maskwright.evaluate import evaluate
+    from maskwright.metrics.average_precision import CocoAP
     from maskwright.metrics.files import score
 
     torch.manual_seed(0)
     source = read_coco(data / "train.json")
     model: Any = zoo.build("mask-rcnn-r18-light", source.taxonomy, channels=8, mask_width=8, box_hidden=16)
+    boxes = CocoAP(source.taxonomy, ("box",))
     with result_file(tmp_path / "found.json", source.taxonomy) as keep:
-        figures = evaluate(model, source, device="cpu", score_threshold=0.0, found=keep)
+        figures = evaluate(model, source, device="cpu", score_threshold=0.0, found=keep, also={"again": boxes})
+    assert figures["again"] == boxes.compute()
+    assert figures["again"]["box"]["AP"] == figures["box"]["AP"]
+    with pytest.raises(ValueError, match="names of their own, got mask"):
+        evaluate(model, source, also={"mask": boxes})
     scored = score(data / "train.json", tmp_path / "found.json", ("mask", "box"), official=False)
     assert len(json.loads((tmp_path / "found.json").read_text())) > 100
     for kind in ("mask", "box"):
