@@ -32,7 +32,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "torchvision": ("ops",),
     "scipy": ("ops",),
     "pycocotools": ("ops", "metrics"),
-    "PIL": ("data", "draw", "cli/demo.py"),
+    "PIL": ("data", "draw", "metrics/_label_images.py", "cli/demo.py"),
     "matplotlib": ("draw",),
     "skimage": ("cli/demo.py",),
     "lightning_fabric": ("train",),

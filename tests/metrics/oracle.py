@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,43 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from scipy.ndimage import binary_erosion
 
 
-def evaluated(truth: dict[str, Any], results: list[dict[str, Any]], kind: str, limit: int = 100) -> COCOeval:
+def boundary(mask: np.ndarray, ratio: float = 0.02) -> np.ndarray:
+    """What the paper "Boundary IoU" takes of a mask, uint8 [H, W]: its definition, pixel by pixel."""
+    margin = max(1, round(ratio * math.hypot(*mask.shape)))
+    inner = binary_erosion(mask, np.ones((3, 3), bool), iterations=margin, border_value=0)
+    return np.asfortranarray(mask.astype(bool) & ~inner).astype(np.uint8, order="F")
+
+
+def _boundary_ious(run: COCOeval, image: int, label: int) -> Any:
+    plain = COCOeval.computeIoU(run, image, label)
+    if not len(plain):
+        return plain
+    found = sorted(run._dts[image, label], key=lambda d: -d["score"])[: run.params.maxDets[-1]]
+    there = run._gts[image, label]
+    sides = [[coco_mask.encode(boundary(coco_mask.decode(e["segmentation"]))) for e in s] for s in (found, there)]
+    crowd = np.array([int(e["iscrowd"]) for e in there])
+    return np.where(crowd == 1, plain, np.minimum(plain, coco_mask.iou(*sides, crowd)))
+
+
+BoundaryEval = type("BoundaryEval", (COCOeval,), {"computeIoU": _boundary_ious})
+"""COCOeval of masks whose IoU is the lesser of the masks' and their boundaries'; against a crowd that of masks."""
+
+
+def evaluated(
+    truth: dict[str, Any], results: list[dict[str, Any]], kind: str, limit: int = 100, **params: Any
+) -> COCOeval:
     """A COCOeval after ``accumulate``; the data are copied, for pycocotools writes into what it is given."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = json.loads(json.dumps({"info": {}, **truth}))
         coco.createIndex()
         found = coco.loadRes(json.loads(json.dumps(results)))
-        run = COCOeval(coco, found, {"mask": "segm", "box": "bbox"}[kind])
+        run = (BoundaryEval if kind == "boundary" else COCOeval)(coco, found, "bbox" if kind == "box" else "segm")
         run.params.maxDets = [k for k in (1, 10) if k < limit] + [limit]
+        vars(run.params).update(params)
         run.evaluate()
         run.accumulate()
     return run
@@ -66,7 +93,7 @@ def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     """A blob with ragged edges and sometimes a hole, or nothing; uint8 [H, W]."""
     y, x = np.mgrid[:height, :width]
     cy, cx = rng.uniform(0, height), rng.uniform(0, width)
-    ry, rx = rng.uniform(1, height * 0.6), rng.uniform(1, width * 0.6)
+    ry, rx = rng.uniform(1, max(height * 0.6, 1)), rng.uniform(1, max(width * 0.6, 1))
     distance = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 + rng.normal(0, 0.05, (height, width))
     inside = distance < 1
     if rng.random() < 0.2:
@@ -134,6 +161,15 @@ def uncompressed(dense: np.ndarray) -> list[int]:
     changes = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
     return [0, *runs] if flat[0] else runs
+
+
+def broken_up(runs: list[int], rng: np.random.Generator) -> list[int]:
+    """The same mask with runs of no length in it."""
+    out: list[int] = []
+    for run in runs:
+        cut = int(rng.integers(0, run + 1))
+        out += [cut, 0, run - cut] if rng.random() < 0.5 else [run]
+    return out
 
 
 def compressed(runs: list[int], height: int, width: int) -> str:

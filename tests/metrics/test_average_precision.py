@@ -191,7 +191,7 @@ def test_errors_name_what_is_wrong() -> None:
         metric.update(empty, Scene(size=size, segments=wrong))
     assert len(metric) == 1
     with pytest.raises(ValueError, match="kinds"):
-        CocoAP(taxonomy, ("boundary",))
+        CocoAP(taxonomy, ("edge",))
     with pytest.raises(ValueError, match="max_detections"):
         CocoAP(taxonomy, max_detections=0)
     with pytest.raises(ValueError, match="must share taxonomy"):

@@ -81,7 +81,7 @@ def test_polygons_are_drawn_as_pycocotools_draws_them() -> None:
         want = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, height, width)))
         truth = _table([{"segmentation": parts, "score": 1.0}], height, width)
         same = _table([{"segmentation": {"size": [height, width], "counts": oracle.uncompressed(want)}}], height, width)
-        found, bad, worse = core.match(same, truth, np.array([[height, width]]), 1, mask=True, max_detections=1)
+        found, bad, worse = core.match(same, truth, np.array([[height, width]]), 1)
         assert not bad.any()
         assert not worse.any()
         if want.any():
@@ -89,9 +89,9 @@ def test_polygons_are_drawn_as_pycocotools_draws_them() -> None:
 
 
 def _table(entries: list[dict[str, Any]], height: int, width: int) -> core.Table:
-    from maskwright.metrics import files
+    from maskwright.metrics import _coco_read
 
-    table = files._read_array(np.frombuffer(json.dumps(entries).encode(), np.uint8), 0)
+    table = _coco_read.read_array(np.frombuffer(json.dumps(entries).encode(), np.uint8), 0)
     assert table is not None
     table.image = table.label = np.zeros(len(table), np.int64)
     return table
@@ -104,9 +104,9 @@ def test_numbers_are_read_as_python_reads_them() -> None:
     words += [f"{rng.integers(0, 10**17)}e{rng.integers(-342, 292)}" for _ in range(20000)]
     words += [f"{int(rng.integers(2**52, 2**53))}.5" for _ in range(2000)] + ["0", "-0.0", "1E+2", "5e-324", "1e309"]
     text = "[" + ",".join(f'{{"area": {word}}}' for word in words) + "]"
-    from maskwright.metrics import files
+    from maskwright.metrics import _coco_read
 
-    table = files._read_array(np.frombuffer(text.encode(), np.uint8), 0)
+    table = _coco_read.read_array(np.frombuffer(text.encode(), np.uint8), 0)
     assert table is not None
     want = np.array([float(word) for word in words])
     assert (table.floats[:, 1].view(np.int64) == want.view(np.int64)).all()
@@ -136,14 +136,14 @@ def test_real_files_equal_pycocotools(kind: str) -> None:
 
 
 def test_large_files_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maskwright.metrics import files
+    from maskwright.metrics import _coco_read
 
     truth, results = oracle.random_data(7, "mask", 100)
     for result in results:
         result["nested"] = [{"x": 1}, {"y": 2}]  # a part may not begin here
     paths = oracle.write(tmp_path, truth, results * 20)
     whole = score(*paths)
-    monkeypatch.setattr(files, "_CHUNK", 64)
+    monkeypatch.setattr(_coco_read, "_CHUNK", 64)
     monkeypatch.setattr(core, "processors", lambda: 5)
     assert score(*paths) == whole
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from maskwright.nn.backbones.timm import TimmBackbone
 from maskwright.nn.necks.fpn import FPN
@@ -74,3 +75,14 @@ def test_norms_by_name() -> None:
     assert ConvNorm(3, 4, norm="batch").conv.bias is None
     with pytest.raises(ValueError, match="batch"):
         make_norm("layer", 4)  # pyright: ignore[reportArgumentType]
+
+
+def test_residual_branches_count_from_the_first_step() -> None:
+    """timm begins each block of a ResNet as the identity; from scratch that learns more slowly, so it is a choice."""
+
+    def closed(**options: bool) -> int:
+        body = TimmBackbone("resnet18", **options)
+        return sum(not bool(m.weight.any()) for m in body.modules() if isinstance(m, nn.BatchNorm2d))
+
+    assert closed() == 0
+    assert closed(zero_init=True) == 8

@@ -60,6 +60,11 @@ def heading(text: str, note: str = "") -> str:
     return f"<h2>{escape(text)}</h2>" + (f'<p class="note">{escape(note)}</p>' if note else "")
 
 
+def escaped(text: str) -> str:
+    """Text as HTML."""
+    return escape(text)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> str:
     """A table; numbers to four digits, ``None``, NaN and -1.0 (what nothing defines) as a dash."""
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)

@@ -16,7 +16,7 @@ import numpy as np
 from maskwright.errors import InputError
 
 if TYPE_CHECKING:
-    from maskwright.metrics.files import Problems
+    from maskwright.metrics._coco_read import Problems
 
 
 class _BadFieldError(Exception):

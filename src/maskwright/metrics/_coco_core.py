@@ -1,26 +1,45 @@
-"""COCO's average precision on flat tables: numpy and kernels, no torch.
+"""COCO's comparison of detections with truth on flat tables: numpy and kernels, no torch.
 
 ``match`` compares detections with truth image by image and keeps, for each detection, its score and one flag per lane
-(a pair of size class and IoU threshold). ``accumulate`` turns kept matches into precision and recall, ``figures`` into
-the numbers people quote. All equal pycocotools' ``COCOeval`` to the last few bits.
+(a pair of size class and IoU threshold); ``match_ious`` does so where the IoUs are known already (tubes of a video,
+sets of points). ``curves`` turns kept matches into numbers.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from maskwright.metrics._native import Kernels
+from maskwright.metrics._native import processors, run_threads
+from maskwright.metrics.curves import (
+    COCO,
+    Curves,
+    Matches,
+    Rules,
+    accumulate,
+    figures,
+    join,
+    kernels,
+    limits_for,
+    mean,
+    sort_by,
+    summary,
+)
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0.0, 1.0, 101)
-AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]], np.float64)
-AREA_NAMES = ("", "_small", "_medium", "_large")
+__all__ = [
+    "COCO", "KINDS", "REASONS", "RUNS", "Curves", "Group", "Matches", "Rules", "Table", "accumulate", "figures", "join",
+    "kernels", "limits_for", "margins", "match", "match_ious", "mean", "processors", "run_threads", "sort_by",
+    "summary",
+]  # fmt: skip
+
+KINDS = {"box": 0, "mask": 1, "boundary": 2}
+"""What can be compared, and the number that the kernels know it by."""
+
+BOUNDARY_RATIO = 0.02
+"""The width of a boundary as a share of the picture's diagonal (Boundary IoU, section 4)."""
 
 REASONS = {
     2: "malformed run-lengths (they must be non-negative and add up to height x width)",
@@ -32,8 +51,6 @@ REASONS = {
 
 RUNS = 4
 """The kind of a segmentation that is given as run-lengths in ``Table.runs`` (see ``_shape_kernels``)."""
-
-kernels = Kernels("_number_kernels", "_json_kernels", "_shape_kernels", "_match_kernels")
 
 
 @dataclass(slots=True)
@@ -71,60 +88,9 @@ class Table:
         return Table(rows, floats, self.text, self.runs, image, label, source[keep])
 
 
-@dataclass(slots=True)
-class Matches:
-    """What is kept of compared images: D detections, sorted by image, class and falling score; K classes, A, T lanes.
-
-    Attributes:
-        image: int64 [D] position of the image; label: int64 [D]; score: float64 [D]; rank: int64 [D] of the detection
-            in its image and class, -1 beyond the limit; flags: uint8 [D, A, T], 0 false, 1 true, 2 not counted.
-        positives: int64 [K, A], truths that count.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    score: np.ndarray
-    rank: np.ndarray
-    flags: np.ndarray
-    positives: np.ndarray
-
-
-def limits_for(max_detections: int) -> list[int]:
-    """The numbers of detections at which recall is stated: [1, 10, 100] for 100, [1, 10, 400] for 400."""
-    return [k for k in (1, 10) if k < max_detections] + [max_detections]
-
-
-def run_threads(work: Sequence[Callable[[], None]]) -> None:
-    """Run ``work`` on as many threads as there are processors for this process; the first error is raised."""
-    errors: list[Exception] = []
-    waiting = iter(work)
-    lock = threading.Lock()
-
-    def worker() -> None:
-        while not errors:
-            with lock:
-                task = next(waiting, None)
-            if task is None:
-                return
-            try:
-                task()
-            except Exception as error:
-                errors.append(error)
-
-    threads = [threading.Thread(target=worker) for _ in range(min(len(work), processors()) - 1)]
-    for thread in threads:
-        thread.start()
-    worker()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+def margins(sizes: np.ndarray, ratio: float = BOUNDARY_RATIO) -> np.ndarray:
+    """How many pixels wide boundaries are in images of these sizes (int64 [I, 2]): int64 [I], at least 1."""
+    return np.maximum(1, np.rint(ratio * np.sqrt((sizes.astype(np.float64) ** 2).sum(1)))).astype(np.int64)
 
 
 def match(
@@ -133,27 +99,30 @@ def match(
     sizes: np.ndarray,
     classes: int,
     *,
-    mask: bool,
-    max_detections: int,
+    kind: str = "mask",
+    rules: Rules = COCO,
     by_box: bool = False,
     lost: np.ndarray | None = None,
+    boundary_ratio: float = BOUNDARY_RATIO,
 ) -> tuple[Matches, np.ndarray, np.ndarray]:
     """Compare results with truth, image by image, on all processors.
 
     Args:
-        truth, results: with ``image`` and ``label`` set; scores in ``results.floats[:, 0]``.
+        truth, results: with ``image`` and ``label`` set; scores in ``results.floats[:, 0]``. Boxes of masks are written
+            to rows without one, and the areas of detections to ``results.floats[:, 1]``.
         sizes: int64 [I, 2], height and width of each image.
         classes: how many classes there are.
-        mask: compare masks, else boxes.
-        max_detections: best-scored detections of one class in one image that count.
+        kind: of ``KINDS``; ``"boundary"`` compares by the lesser of the masks' IoU and their boundaries'.
+        rules: thresholds and size classes; beyond the last limit detections of a class in an image do not count.
         by_box: a detection's area is that of its box where it has one, else that of its mask.
-        lost: bool [G], truths whose matches do not count as found (see ``files.evaluate``).
+        lost: bool [G], truths whose matches do not count as found (see ``files.score``).
+        boundary_ratio: the width of boundaries as a share of the image's diagonal.
 
     Returns:
         the matches, and a status for each row of truth and results (uint8; 0, or a key of ``REASONS``). Where a status
         is not 0 the matches mean nothing: raise, or drop the row and match again.
     """
-    count_i, count_a, count_t = len(sizes), len(AREAS), len(THRESHOLDS)
+    count_i, count_a, count_t = len(sizes), len(rules.areas), len(rules.thresholds)
     t_order, t_start = _grouped(truth, count_i, None)
     d_order, d_start = _grouped(results, count_i, results.floats[:, 0])
     dead = (truth.rows[:, 4] == 1).astype(np.uint8)
@@ -163,9 +132,10 @@ def match(
     t_status, d_status = np.zeros(len(truth), np.uint8), np.zeros(len(results), np.uint8)
     ranks, flags = np.empty(len(results), np.int64), np.empty((len(results), count_a, count_t), np.uint8)
     heights, widths = np.ascontiguousarray(sizes[:, 0]), np.ascontiguousarray(sizes[:, 1])
+    wide = margins(sizes, boundary_ratio) if kind == "boundary" else heights
     most_t = int(np.diff(t_start).max(initial=0))
-    most_d = min(int(np.diff(d_start).max(initial=0)), max_detections)
-    shared = (THRESHOLDS, AREAS, heights, widths)
+    most_d = min(int(np.diff(d_start).max(initial=0)), rules.limits[-1])
+    shared = (np.array(rules.thresholds), np.array(rules.areas, np.float64), heights, widths, wide)
     addresses = [a.ctypes.data for a in (*shared, *truth.arrays(), t_order, t_start, dead, ignored, t_status)]
     addresses += [a.ctypes.data for a in (*results.arrays(), d_order, d_start, d_status, ranks, flags)]
     scratch = threading.local()
@@ -174,95 +144,110 @@ def match(
         if not hasattr(scratch, "arena"):
             scratch.arena, scratch.whole = np.empty(1 << 18, np.int32), np.empty(8, np.int64)
             scratch.spans, scratch.ious = np.empty(6 * most_t + 1, np.int64), np.empty((most_t + 2) * most_d + 1)
+            scratch.words, scratch.bounds = np.empty(1 << 15, np.uint64), np.empty(8 * (most_t + 1), np.int64)
         while first < last:
             own = (scratch.whole, scratch.whole, scratch.spans, scratch.ious)
             first = kernels(
-                "evaluate", first, last, int(mask), int(by_box), most_d, count_a, count_t, *addresses,
+                "evaluate", first, last, KINDS[kind], int(by_box), most_d, count_a, count_t, *addresses,
                 scratch.arena.ctypes.data, len(scratch.arena), *(a.ctypes.data for a in own),
+                scratch.words.ctypes.data, len(scratch.words), scratch.bounds.ctypes.data,
             )  # fmt: skip
             if first < last:
-                scratch.arena = np.empty(4 * len(scratch.arena), np.int32)
+                name = "words" if scratch.whole[5] else "arena"
+                old: np.ndarray = getattr(scratch, name)
+                setattr(scratch, name, np.empty(4 * len(old), old.dtype))
 
     step = max(1, -(-count_i // (8 * processors())))
     run_threads([lambda i=i: images(i, min(count_i, i + step)) for i in range(0, count_i, step)])
-    positives = np.stack(
-        [np.bincount(truth.label[t_order[ignored[:, a] == 0]], minlength=classes) for a in range(count_a)], axis=1
-    )
     in_order = (results.image[d_order], results.label[d_order], results.floats[d_order, 0])
-    return Matches(*in_order, ranks, flags, positives.astype(np.int64)), t_status, d_status
+    there = (truth.image[t_order], truth.label[t_order], 1 - ignored)
+    return Matches(*in_order, ranks, flags, *there, classes, results.floats[d_order, 1]), t_status, d_status
+
+
+@dataclass(slots=True)
+class Group:
+    """Detections and truths of one class in one image (or video, or cloud) whose IoUs are known.
+
+    Attributes:
+        image, label: places, from 0 on.
+        scores: float64 [D], falling; put those first that shall win where they tie.
+        ious: float64 [D, G] in [0, 1]. Against a crowd: what share of the detection it covers.
+        areas: float64 [D] and ``truth_areas`` [G], what size classes go by; zeros where there is one class only.
+        crowd: bool [G], truths that do not count and may be matched again and again.
+        ignored: bool [G], truths that do not count and are matched once.
+        uncounted: bool [D], detections that do not count unless they match a truth that does.
+    """
+
+    image: int
+    label: int
+    scores: np.ndarray
+    ious: np.ndarray
+    areas: np.ndarray | None = None
+    truth_areas: np.ndarray | None = None
+    crowd: np.ndarray | None = None
+    ignored: np.ndarray | None = None
+    uncounted: np.ndarray | None = None
+
+
+def match_ious(groups: Sequence[Group], classes: int, rules: Rules = COCO) -> Matches:
+    """Match groups whose IoUs are known, by the rules that ``match`` goes by.
+
+    Args:
+        groups: in any order, at most one for each (image, label); those without detections carry truths that count.
+        classes: how many classes there are.
+        rules: thresholds, size classes and limits.
+
+    Raises:
+        ValueError: an array has another length than its group, or scores rise.
+    """
+    groups = sorted(groups, key=lambda group: (group.image, group.label))
+    detections, truths = np.array([g.ious.shape for g in groups], np.int64).reshape(-1, 2).T
+    count_d = int(detections.sum())
+    for group in groups:
+        shape = group.ious.shape
+        if group.scores.shape != shape[:1] or (np.diff(group.scores) > 0).any():
+            raise ValueError(f"scores must fall and be one for each row of ious {shape}, got {group.scores!r:.80}")
+        for name, axis in (("areas", 0), ("uncounted", 0), ("truth_areas", 1), ("crowd", 1), ("ignored", 1)):
+            value = getattr(group, name)
+            if value is not None and value.shape != shape[axis : axis + 1]:
+                raise ValueError(f"{name} must have shape ({shape[axis]},) as ious is {shape}, got {value.shape}")
+
+    def joined(name: str, kind: type[np.generic], axis: int) -> np.ndarray:
+        parts: list[np.ndarray] = [np.zeros(0)]
+        for group in groups:
+            own: np.ndarray | None = getattr(group, name)
+            parts.append(np.zeros(int(group.ious.shape[axis])) if own is None else own)
+        return np.concatenate(parts).astype(kind)
+
+    starts = [np.concatenate([[0], np.cumsum(n)]).astype(np.int64) for n in (detections, truths, detections * truths)]
+    ious = np.concatenate([g.ious.ravel() for g in groups]).astype(np.float64) if groups else np.zeros(0)
+    areas, truth_areas = joined("areas", np.float64, 0), joined("truth_areas", np.float64, 1)
+    crowd, uncounted = joined("crowd", np.uint8, 1), joined("uncounted", np.uint8, 0)
+    out = (crowd | joined("ignored", np.uint8, 1)).astype(bool)
+    low, high = np.array(rules.areas, np.float64).T
+    inside = (truth_areas[:, None] >= low) & (truth_areas[:, None] <= high)
+    ignored = np.ascontiguousarray(out[:, None] | ~inside).astype(np.uint8)
+    ranks = np.empty(count_d, np.int64)
+    flags = np.zeros((count_d, len(low), len(rules.thresholds)), np.uint8)
+    most_d, most_t = min(int(detections.max(initial=0)), rules.limits[-1]), int(truths.max(initial=0))
+    best, marks = np.empty((most_t + 2) * most_d + 1), np.empty(3 * most_t + 1, np.int64)
+    bounds = np.array(rules.thresholds), np.array(rules.areas, np.float64)
+    kernels(
+        "match_groups", 0, len(groups), most_d, bounds[0].ctypes.data, len(bounds[0]), bounds[1].ctypes.data, len(low),
+        *(a.ctypes.data for a in (*starts, ious, areas, crowd, ignored, ranks, flags, best, marks)),
+    )  # fmt: skip
+    flags[(uncounted == 1)[:, None, None] & (flags == 0)] = 2
+    places = np.array([(g.image, g.label) for g in groups], np.int64).reshape(-1, 2)
+    found, there = np.repeat(places, detections, 0), np.repeat(places, truths, 0)
+    scores = joined("scores", np.float64, 0)
+    d_image, d_label, t_image, t_label = *found.T, *there.T
+    return Matches(d_image, d_label, scores, ranks, flags, t_image, t_label, 1 - ignored, classes)
 
 
 def _grouped(table: Table, images: int, scores: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Rows by image, class and falling score, in file order where these tie; and where each image begins."""
     order = np.arange(len(table)) if scores is None else np.argsort(-scores, kind="stable")
-    order = _by(table.image, _by(table.label, order))
+    order = sort_by(table.image, sort_by(table.label, order))
     start = np.zeros(images + 1, np.int64)
     np.cumsum(np.bincount(table.image, minlength=images), out=start[1:])
     return order, start
-
-
-def _by(keys: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """``order`` sorted by non-negative ``keys``, equal ones as they were (numpy sorts 16 bits in linear time)."""
-    small = keys.max(initial=0) < 1 << 16
-    return order[np.argsort(keys.astype(np.uint16)[order] if small else keys[order], kind="stable")]
-
-
-@dataclass(slots=True)
-class Curves:
-    """Precision float64 [K, A, T, R] at the last limit, recall float64 [K, M, A, T], -1 where there is no truth."""
-
-    precision: np.ndarray
-    recall: np.ndarray
-    limits: list[int]
-
-
-def accumulate(matches: Matches, limits: Sequence[int]) -> Curves:
-    """Precision at 101 recalls and the highest recall, for each class; ties in score keep the order of the images."""
-    count_k, count_a = matches.positives.shape
-    count_t, count_m = len(THRESHOLDS), len(limits)
-    order = _by(matches.label, np.argsort(-matches.score, kind="stable"))
-    start = np.zeros(count_k + 1, np.int64)
-    np.cumsum(np.bincount(matches.label, minlength=count_k), out=start[1:])
-    precision = np.empty((count_k, count_a, count_t, len(RECALLS)))
-    recall = np.empty((count_k, count_m, count_a, count_t))
-    allowed = np.array(limits, np.int64)
-    stride = int(matches.positives.max(initial=0)) + 2
-
-    def classes(which: Iterable[int]) -> None:
-        counts = np.empty((2 + count_m) * count_a * count_t, np.int64)
-        curve = np.empty((count_a * count_t, stride))
-        kept = (matches.flags, matches.rank, order)
-        kept_at = [a.ctypes.data for a in kept]
-        for k in which:
-            kernels(
-                "accumulate", *kept_at, int(start[k]), int(start[k + 1]), count_a, count_t,
-                matches.positives[k].ctypes.data, allowed.ctypes.data, count_m, RECALLS.ctypes.data, len(RECALLS),
-                counts.ctypes.data, curve.ctypes.data, stride, precision[k].ctypes.data, recall[k].ctypes.data,
-            )  # fmt: skip
-
-    workers = min(processors(), max(count_k, 1))
-    run_threads([lambda w=w: classes(range(w, count_k, workers)) for w in range(workers)])
-    return Curves(precision, recall, list(limits))
-
-
-def figures(curves: Curves, names: Sequence[str]) -> dict[str, Any]:
-    """COCO's twelve numbers, as fractions, over all classes and for each; -1.0 where there is no truth."""
-    return _twelve(curves, slice(None)) | {
-        "per_class": {name: _twelve(curves, slice(k, k + 1)) for k, name in enumerate(names)}
-    }
-
-
-def _twelve(curves: Curves, classes: slice) -> dict[str, float]:
-    precision, recall = curves.precision[classes], curves.recall[classes]
-    at = {name: int(np.argmin(np.abs(THRESHOLDS - value))) for name, value in (("AP50", 0.5), ("AP75", 0.75))}
-    out = {"AP": _mean(precision[:, 0])}
-    out |= {name: _mean(precision[:, 0, t]) for name, t in at.items()}
-    out |= {f"AP{name}": _mean(precision[:, a]) for a, name in enumerate(AREA_NAMES) if name}
-    out |= {f"AR_{limit}": _mean(recall[:, m, 0]) for m, limit in enumerate(curves.limits)}
-    out |= {f"AR{name}": _mean(recall[:, -1, a]) for a, name in enumerate(AREA_NAMES) if name}
-    return out
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[values > -1]
-    return float(known.mean()) if known.size else -1.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from maskwright.metrics._boundary_kernels import ABOUT, STATE, THICK, frame, outline, outline_iou
 from maskwright.metrics._json_kernels import FLOAT_ROW, ROW
 from maskwright.metrics._shape_kernels import FULL, box_iou, box_of, intervals, pixels_in, pixels_shared
 
@@ -33,7 +34,7 @@ def shape_of(text, runs, rows, floats, r, f, height, width, need, boxed, arena, 
         return NO_SHAPE
     if rows[r + 7] != 3 and (rows[r + 10] != height or rows[r + 11] != width):
         return BAD_SIZE
-    if height <= 0 or width <= 0 or height * width > 2147483646:
+    if height <= 0 or width <= 0 or height > 2147483646 // width:
         return BAD_SIZE
     end = intervals(text, runs, rows, r, height, width, arena, top, capacity, out, reals)
     if end >= 0 and not boxed:
@@ -95,21 +96,29 @@ def match(
 
 
 def evaluate(
-    first, last, mask, by_box, limit, count_a, count_t, thresholds, areas, heights, widths,
+    first, last, kind, by_box, limit, count_a, count_t, thresholds, areas, heights, widths, margins,
     t_text, t_runs, t_rows, t_floats, t_class, t_order, t_start, t_dead, t_ignored, t_status,
     d_text, d_runs, d_rows, d_floats, d_class, d_order, d_start, d_status, ranks, flags,
-    arena, capacity, whole, reals, spans, ious,
+    arena, capacity, whole, reals, spans, ious, words, room, bounds,
 ):  # fmt: skip
     """Images ``first`` .. ``last``; returns ``last``, or the image to go on with once the arena is larger.
 
     ``x_order`` lists table rows by image, then class (detections then by falling score); image ``i`` owns
     ``x_start[i] : x_start[i + 1]`` of it. ``ranks``, ``flags``, ``t_ignored`` follow that order, the rest the table.
-    ``mask`` compares masks, else boxes. ``by_box``: 1 where a detection's area is that of its box. Beyond ``limit``
-    detections of a class in an image the flags are not written and the rank is -1. ``whole`` and ``reals`` are the
-    same scratch, 8 numbers; ``spans`` holds 4 int64 for each truth of an image and 1 more for each, ``ious`` floats for
-    the largest group and 1 for each detection.
+    ``kind`` 0 compares boxes, 1 masks, 2 masks and boundaries that are ``margins`` wide: the lesser of both IoUs
+    (against a crowd the masks alone, as the authors' tool does). ``by_box``: 1 where a detection's area is that of its
+    box. Beyond ``limit`` detections of a class in an image the flags are not written and the rank is -1; of the others,
+    ``d_floats`` gets the area that was used. ``whole`` and ``reals`` are the same scratch, 8 numbers; ``spans`` holds 6
+    int64 for each truth of an image, ``ious`` floats for the largest group and 2 for each detection, ``bounds``
+    ``ABOUT`` int64 for each truth and one more. Where ``words``, of size ``room``, is what must be larger,
+    ``whole[5]`` is 1.
     """
     lanes = count_a * count_t
+    mask = 0 if kind == 0 else 1
+    lowest = 1 - 1e-10
+    for t in range(count_t):
+        lowest = min(lowest, thresholds[t])
+    whole[5] = 0
     for image in range(first, last):
         height, width = heights[image], widths[image]
         t0, t1 = t_start[image], t_start[image + 1]
@@ -119,23 +128,11 @@ def evaluate(
             r, f, k = row * ROW, row * FLOAT_ROW, 3 * (pos - t0)
             no_box, no_area = t_rows[r] & _HAS_BOX == 0, t_rows[r] & _HAS_AREA == 0
             need = mask == 1 or no_box or (no_area and t_rows[r + 7] != 0)
+            bounds[ABOUT * (pos - t0) + STATE] = 0
             end = shape_of(
-                t_text,
-                t_runs,
-                t_rows,
-                t_floats,
-                r,
-                f,
-                height,
-                width,
-                need,
-                mask == 1 or not no_box,
-                arena,
-                top,
-                capacity,
-                whole,
-                reals,
-            )
+                t_text, t_runs, t_rows, t_floats, r, f, height, width, need, mask == 1 or not no_box,
+                arena, top, capacity, whole, reals,
+            )  # fmt: skip
             if end == FULL:
                 return image
             if end < 0:
@@ -151,38 +148,26 @@ def evaluate(
                 out = t_dead[row] & 1 == 1 or area < areas[2 * a] or area > areas[2 * a + 1]
                 t_ignored[pos * count_a + a] = 1 if out else 0
         low = t0
+        filled = 0
         group = d_start[image]
         while group < d_start[image + 1]:
-            kind = d_class[d_order[group]]
-            while low < t1 and t_class[t_order[low]] < kind:
+            label = d_class[d_order[group]]
+            while low < t1 and t_class[t_order[low]] < label:
                 low += 1
             high = low
-            while high < t1 and t_class[t_order[high]] == kind:
+            while high < t1 and t_class[t_order[high]] == label:
                 high += 1
             truths, pos = high - low, group
             sizes = truths * limit
-            while pos < d_start[image + 1] and d_class[d_order[pos]] == kind:
+            while pos < d_start[image + 1] and d_class[d_order[pos]] == label:
                 row, d = d_order[pos], pos - group
                 r, f = row * ROW, row * FLOAT_ROW
                 no_box = d_rows[r] & _HAS_BOX == 0
                 need = mask == 1 or no_box or (by_box == 0 and d_rows[r + 7] != 0)
                 end = shape_of(
-                    d_text,
-                    d_runs,
-                    d_rows,
-                    d_floats,
-                    r,
-                    f,
-                    height,
-                    width,
-                    need,
-                    mask == 1 or not no_box,
-                    arena,
-                    top,
-                    capacity,
-                    whole,
-                    reals,
-                )
+                    d_text, d_runs, d_rows, d_floats, r, f, height, width, need, mask == 1 or not no_box,
+                    arena, top, capacity, whole, reals,
+                )  # fmt: skip
                 if end == FULL:
                     return image
                 if end < 0:
@@ -191,8 +176,11 @@ def evaluate(
                 pixels = pixels_in(arena, top, end) if need else 0
                 ranks[pos] = d if d < limit else -1
                 if d < limit:
+                    own, before = ABOUT * (t1 - t0), filled
+                    bounds[own + STATE] = 0
                     boxed = not no_box and (by_box == 1 or not need)
                     ious[sizes + d] = d_floats[f + 4] * d_floats[f + 5] if boxed else np.float64(pixels)
+                    d_floats[f + 1] = ious[sizes + d]
                     for g in range(truths):
                         t_row = t_order[low + g]
                         crowd = t_dead[t_row] & 1 == 1
@@ -202,7 +190,27 @@ def evaluate(
                             k = 3 * (low + g - t0)
                             shared = pixels_shared(arena, top, end, spans[k], spans[k + 1])
                             value = shared / max(1, pixels if crowd else pixels + spans[k + 2] - shared)
+                            if kind == 2 and value >= lowest and not crowd:
+                                its, margin, built = ABOUT * (low + g - t0), margins[image], filled
+                                frame(arena, spans[k], spans[k + 1], height, margin, bounds, its)
+                                frame(arena, top, end, height, margin, bounds, own)
+                                # Where both are all boundary, their boundaries' IoU is the masks'.
+                                if bounds[its + THICK] + bounds[own + THICK] > 0:
+                                    filled = outline(
+                                        arena, spans[k], spans[k + 1], height, margin, words, filled, room, bounds, its
+                                    )
+                                    if filled > built:
+                                        before = filled  # the truth's stays; the detection's below it is lost room
+                                    if filled >= 0:
+                                        filled = outline(
+                                            arena, top, end, height, margin, words, filled, room, bounds, own
+                                        )
+                                    if filled < 0:
+                                        whole[5] = 1
+                                        return image
+                                    value = min(value, outline_iou(words, bounds, own, its))
                         ious[d * truths + g] = value
+                    filled = before
                 pos += 1
             found = min(pos - group, limit)
             for d in range(found):
@@ -222,38 +230,78 @@ def evaluate(
     return last
 
 
+def match_groups(
+    first, last, limit, thresholds, count_t, areas, count_a, d_start, t_start, iou_start, ious, sizes, dead, ignored,
+    ranks, flags, best, marks,
+):  # fmt: skip
+    """Groups ``first`` .. ``last`` whose IoUs are known; returns ``last``.
+
+    Group ``i`` owns detections ``d_start[i] : d_start[i + 1]`` (best score first, their areas in ``sizes``), truths
+    ``t_start[i] : t_start[i + 1]`` and, from ``ious[iou_start[i]]`` on, [detections, truths]. ``dead`` and ``ignored``
+    as in ``match``; ``best`` is scratch for the largest group as ``match`` wants it, ``marks`` has 3 for each truth.
+    """
+    for i in range(first, last):
+        detections, truths = d_start[i + 1] - d_start[i], t_start[i + 1] - t_start[i]
+        found = min(detections, limit)
+        for d in range(detections):
+            ranks[d_start[i] + d] = d if d < limit else -1
+        for d in range(found):
+            highest = 0.0
+            for g in range(truths):
+                value = ious[iou_start[i] + d * truths + g]
+                best[d * truths + g] = value
+                highest = max(highest, value)
+            best[limit * truths + d] = sizes[d_start[i] + d]
+            best[limit * truths + limit + d] = highest
+        for g in range(truths):
+            marks[2 * truths + g] = dead[t_start[i] + g]
+        match(
+            best, found, truths, limit, thresholds, count_a, count_t, areas, ignored, t_start[i] * count_a,
+            marks, 0, flags, d_start[i] * count_a * count_t,
+        )  # fmt: skip
+    return last
+
+
 def accumulate(
-    flags, ranks, order, first, last, count_a, count_t, positives, limits, count_m, points, count_r,
-    counts, curve, stride, precision, recall,
+    flags, ranks, order, weighted, times, first, last, count_a, count_t, positives, limits, count_m, points, count_r,
+    counts, curve, stride, precision, recall, placed, places, reaching,
 ):  # fmt: skip
     """Precision and recall of one class from its detections ``order[first:last]``, sorted by falling score.
 
     Args:
+        weighted, times: where ``weighted`` is 1, int64 [D], how often each detection counts.
         positives: int64 [A], truths that count; ``limits``: int64 [M] rising; ``points``: float64 [R] rising.
         counts: scratch, int64 [(2 + M) * A * T]; ``curve``: scratch, float64 [A * T, stride], stride > any positives.
         precision: float64 [A, T, R] at the last limit; ``recall``: float64 [M, A, T]; -1 without truths that count.
+        placed, places, reaching: where ``placed`` is 1, scratch, int64 [A * T, stride], and int64 [A, T, R]: the
+            detection that reaches each recall, -1 for none.
     """
     lanes = count_a * count_t
     for i in range((2 + count_m) * lanes):
         counts[i] = 0
-    found = 0
+    leading = -1
     for i in range(first, last):
         rank = ranks[order[i]]
-        if rank < 0 or rank >= limits[count_m - 1]:
+        weight = times[order[i]] if weighted == 1 else 1
+        if rank < 0 or rank >= limits[count_m - 1] or weight == 0:
             continue
-        found = 1
+        if leading < 0:
+            leading = order[i]
         base = order[i] * lanes
         for lane in range(lanes):
             flag = flags[base + lane]
             if flag == 0:
-                counts[lanes + lane] += 1
+                counts[lanes + lane] += weight
             elif flag == 1:
-                hits = counts[lane] + 1
-                counts[lane] = hits
-                curve[lane * stride + hits] = hits / (counts[lanes + lane] + hits + 2.220446049250313e-16)
+                hits = counts[lane]
+                counts[lane] = hits + weight
+                for k in range(hits + 1, hits + 1 + weight):
+                    curve[lane * stride + k] = k / (counts[lanes + lane] + k + 2.220446049250313e-16)
+                    if placed == 1:
+                        places[lane * stride + k] = order[i]
                 for m in range(count_m):
                     if rank < limits[m]:
-                        counts[(2 + m) * lanes + lane] += 1
+                        counts[(2 + m) * lanes + lane] += weight
     for lane in range(lanes):
         total = positives[lane // count_t]
         for m in range(count_m):
@@ -263,32 +311,45 @@ def accumulate(
             curve[base + i] = max(curve[base + i], curve[base + i + 1])
         reached = 0
         for p in range(count_r):
-            if total > 0 and found == 1:
+            if total > 0 and leading >= 0:
                 while reached <= hits and reached / total < points[p]:
                     reached += 1
             # Recall 0 is reached by the first detection, whose precision, made monotone, is that of the first hit.
             value = curve[base + max(reached, 1)] if reached <= hits and hits > 0 else 0.0
             precision[lane * count_r + p] = value if total > 0 else -1.0
+            if placed == 1:
+                place = leading
+                if reached > 0:
+                    place = places[base + reached] if reached <= hits else -1
+                reaching[lane * count_r + p] = place
     return last - first
 
 
 _int, _flags, _reals = types.int64, types.CPointer(types.uint8), types.CPointer(types.float64)
 _ints, _runs = types.CPointer(types.int64), types.CPointer(types.int32)
+_bits = types.CPointer(types.uint64)
 KERNELS = {
     "evaluate": (
         evaluate,
         _int(
-            *(_int, _int, _int, _int, _int, _int, _int, _reals, _reals, _ints, _ints),
+            *(_int, _int, _int, _int, _int, _int, _int, _reals, _reals, _ints, _ints, _ints),
             *(_flags, _runs, _ints, _reals, _ints, _ints, _ints, _flags, _flags, _flags),
             *(_flags, _runs, _ints, _reals, _ints, _ints, _ints, _flags, _ints, _flags),
-            *(_runs, _int, _ints, _reals, _ints, _reals),
+            *(_runs, _int, _ints, _reals, _ints, _reals, _bits, _int, _ints),
         ),
     ),
     "accumulate": (
         accumulate,
         _int(
-            *(_flags, _ints, _ints, _int, _int, _int, _int, _ints, _ints, _int, _reals, _int),
-            *(_ints, _reals, _int, _reals, _reals),
+            *(_flags, _ints, _ints, _int, _ints, _int, _int, _int, _int, _ints, _ints, _int, _reals, _int),
+            *(_ints, _reals, _int, _reals, _reals, _int, _ints, _ints),
+        ),
+    ),
+    "match_groups": (
+        match_groups,
+        _int(
+            *(_int, _int, _int, _reals, _int, _reals, _int, _ints, _ints, _ints, _reals, _reals, _flags, _flags),
+            *(_ints, _flags, _reals, _ints),
         ),
     ),
 }

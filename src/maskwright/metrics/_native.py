@@ -7,7 +7,7 @@ it by ``ctypes``. Such calls release the GIL, so threads run kernels in parallel
 A kernel takes integers only (an address is one) and returns one. It neither allocates nor raises: what it needs is
 passed in, what went wrong is in what it returns. The cache is keyed by the source of the kernels, the version of
 llvmlite (numba's releases are tied to it) and the processor; it lies beside the source as Python's own does, or in the
-user's cache folder where that cannot be written.
+user's cache folder where that cannot be written. Of each set of kernels the newest few files are kept.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 _HERE = Path(__file__).parent
 _FORMAT = b"1"
+_KEPT = 4  # files of one set of kernels: environments that share the user's cache must not take turns compiling
 
 
 class Kernels:
@@ -67,9 +69,11 @@ class Kernels:
         digest = hashlib.sha256(_FORMAT + "|".join(made_for).encode())
         for module in ("_native", *self._modules):
             digest.update((_HERE / f"{module}.py").read_bytes())
-        key = digest.hexdigest()[:24]
+        key = f"{self._modules[-1].strip('_')}-{digest.hexdigest()[:24]}"
         code, names = _cached(key)
         if not code:
+            sys.stderr.write("maskwright: compiling kernels once, about 30 s\n")
+            sys.stderr.flush()
             code, names = self._compile(llvm, processor)
             _keep(key, code, names)
         jit = llvm.create_lljit_compiler()
@@ -134,4 +138,51 @@ def _keep(key: str, code: bytes, names: list[str]) -> None:
             beside.replace(folder / f"kernels-{key}.o")
         except OSError:
             continue  # not writable, or full: try the next; with none the code is compiled again next time
+        _forget(folder, key.rpartition("-")[0])
         return
+
+
+def _forget(folder: Path, name: str) -> None:
+    """Delete the oldest files of the kernels ``name`` until few are left."""
+    try:
+        found = sorted(folder.glob(f"kernels-{name}-*.o"), key=lambda path: path.stat().st_mtime)
+        for path in found[:-_KEPT]:
+            path.unlink()
+    except OSError:
+        return  # another process was here first
+
+
+# ---- threads --------------------------------------------------------------------------------------------------------
+
+
+def run_threads(work: Sequence[Callable[[], None]]) -> None:
+    """Run ``work`` on as many threads as there are processors for this process; the first error is raised."""
+    errors: list[Exception] = []
+    waiting = iter(work)
+    lock = Lock()
+
+    def worker() -> None:
+        while not errors:
+            with lock:
+                task = next(waiting, None)
+            if task is None:
+                return
+            try:
+                task()
+            except Exception as error:
+                errors.append(error)
+
+    threads = [Thread(target=worker) for _ in range(min(len(work), processors()) - 1)]
+    for thread in threads:
+        thread.start()
+    worker()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -342,6 +342,7 @@ def _build(
     frozen_stages: int = 0,
     stride_in_1x1: bool = False,
     pretrained: bool = False,
+    zero_init: bool = False,
     out_indices: tuple[int, ...] = (1, 2, 3, 4),
     channels: int = 256,
     extra: int = 1,
@@ -360,7 +361,7 @@ def _build(
 ) -> MaskRCNN:
     backbone = TimmBackbone(
         body, out_indices=out_indices, norm=norm, frozen_stages=frozen_stages,
-        stride_in_1x1=stride_in_1x1, pretrained=pretrained,
+        stride_in_1x1=stride_in_1x1, pretrained=pretrained, zero_init=zero_init,
     )  # fmt: skip
     classes = len(taxonomy)
     return MaskRCNN(

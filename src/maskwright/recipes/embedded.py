@@ -85,7 +85,7 @@ def run(data: Path, out: Path, minutes: float, *, start: Path | None, resume: bo
     chosen = options(minutes, threads)
     checkpoint.seed_all(chosen.seed)
     torch.set_flush_denormal(True)
-    model = zoo.load(NAME, start, taxonomy=CLASSES) if start else zoo.build(NAME, CLASSES)
+    model = zoo.load(NAME, start, taxonomy=CLASSES) if start else zoo.build(NAME, CLASSES, zero_init=True)
     source = MixedSource([CachedSource(nuclei(data)), Discs(20_000, taxonomy=CLASSES, seed=7)], [1 - DRAWN, DRAWN])
     order = Shuffled(source, chosen.batch_size, seed=chosen.seed)
     loader = make_loader(source, AUGMENT, order, workers=chosen.workers)
