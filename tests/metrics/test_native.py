@@ -46,3 +46,5 @@ def test_compiling_is_said_once_on_standard_error(
         text = capsys.readouterr()
         assert text.out == ""
         assert ("compiling kernels once" in text.err) == said
+    with pytest.raises(RuntimeError, match=r"twice must take 2 arguments.*Start it again"):
+        _native.Kernels("_twice_kernels")("twice", 21, 22)

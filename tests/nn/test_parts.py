@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from maskwright.nn.backbones.timm import TimmBackbone
 from maskwright.nn.necks.fpn import FPN
@@ -80,9 +83,11 @@ def test_norms_by_name() -> None:
 def test_residual_branches_count_from_the_first_step() -> None:
     """timm begins each block of a ResNet as the identity; from scratch that learns more slowly, so it is a choice."""
 
-    def closed(**options: bool) -> int:
+    def closed(**options: Any) -> int:
         body = TimmBackbone("resnet18", **options)
         return sum(not bool(m.weight.any()) for m in body.modules() if isinstance(m, nn.BatchNorm2d))
 
     assert closed() == 0
     assert closed(zero_init=True) == 8
+    frozen = TimmBackbone("resnet18", norm="frozen")  # nothing but the identity keeps its scale
+    assert sum(not bool(m.weight.any()) for m in frozen.modules() if isinstance(m, FrozenBatchNorm2d)) == 8

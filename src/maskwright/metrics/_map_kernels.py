@@ -16,7 +16,7 @@ from numba import njit, types
 FULL = -1
 INSIDE = -1
 ODD = 1 << 40
-_BLOCK = 8
+_WIDE, _BLOCK = 32, 8  # pixels looked at together
 
 helper = njit(nogil=True, error_model="numpy")
 
@@ -37,6 +37,15 @@ def add(table, capacity, used, first, second, pixels):
     return used + 1
 
 
+@helper
+def changes(first, second, at, length):
+    """Whether one of ``length`` pixels from ``at`` on differs from the pixel before it, in either map."""
+    found = first[at] ^ first[at - 1]
+    for i in range(length):
+        found |= (first[at + i] ^ first[at + i - 1]) | (second[at + i] ^ second[at + i - 1])
+    return found != 0
+
+
 def count(first, second, total, table, capacity):
     """Count the pairs of two maps of ``total`` pixels; how many there are, moved to the top of the table, or ``FULL``.
 
@@ -44,22 +53,22 @@ def count(first, second, total, table, capacity):
     """
     if total == 0:
         return 0
-    used, begin, at = 0, 0, 1
-    while at <= total:
-        if at + _BLOCK <= total:
-            changed = first[at] ^ first[at - 1]
-            for i in range(_BLOCK):
-                changed |= (first[at + i] ^ first[at + i - 1]) | (second[at + i] ^ second[at + i - 1])
-            if changed == 0:
-                at += _BLOCK
+    used, begin = 0, 0
+    for wide in range(1, total, _WIDE):
+        if wide + _WIDE <= total and not changes(first, second, wide, _WIDE):
+            continue
+        for block in range(wide, min(wide + _WIDE, total), _BLOCK):
+            if block + _BLOCK <= total and not changes(first, second, block, _BLOCK):
                 continue
-        for i in range(at, min(at + _BLOCK, total + 1)):
-            if i == total or first[i] != first[i - 1] or second[i] != second[i - 1]:
-                used = add(table, capacity, used, np.int64(first[begin]), np.int64(second[begin]), i - begin)
-                if used < 0:
-                    return FULL
-                begin = i
-        at += _BLOCK
+            for i in range(block, min(block + _BLOCK, total)):
+                if (first[i] ^ first[i - 1]) | (second[i] ^ second[i - 1]) != 0:
+                    used = add(table, capacity, used, np.int64(first[begin]), np.int64(second[begin]), i - begin)
+                    if used < 0:
+                        return FULL
+                    begin = i
+    used = add(table, capacity, used, np.int64(first[begin]), np.int64(second[begin]), total - begin)
+    if used < 0:
+        return FULL
     top = 0
     for slot in range(capacity):
         if table[3 * slot + 2] != 0:

@@ -53,9 +53,15 @@ class Kernels:
         with self._lock:
             if self._library is None:
                 self._link()
+        address = self._addresses.get(f"{name}_{count}")
+        if address is None:
+            raise RuntimeError(
+                f"kernel {name} must take {count} arguments, but the one compiled from {_HERE} does not. "
+                "Did the package change while this process ran? Start it again."
+            )
         # numba's calling convention: status = f(&result, &exception, arguments...)
         form = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * count)
-        self._functions[name] = form(self._addresses[name])
+        self._functions[name] = form(address)
         return self._functions[name]
 
     def _link(self) -> None:
@@ -85,7 +91,7 @@ class Kernels:
         self._library = (jit, linked)
 
     def _compile(self, llvm: Any, processor: tuple[str, str]) -> tuple[bytes, list[str]]:
-        """Machine code of all kernels as one object file, and their names."""
+        """Machine code of all kernels as one object file, and their names with their number of arguments."""
         from numba import njit
 
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -98,8 +104,8 @@ class Kernels:
                 compiled: Any = njit(signature, **options)(function)
                 (form,) = compiled.signatures
                 part = llvm.parse_assembly(compiled.inspect_llvm(form))
-                part.get_function(compiled.overloads[form].fndesc.llvm_func_name).name = f"maskwright_{name}"
-                names.append(name)
+                names.append(f"{name}_{len(form)}")
+                part.get_function(compiled.overloads[form].fndesc.llvm_func_name).name = f"maskwright_{names[-1]}"
                 if whole is None:
                     whole = part
                 else:

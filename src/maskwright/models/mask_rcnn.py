@@ -342,7 +342,7 @@ def _build(
     frozen_stages: int = 0,
     stride_in_1x1: bool = False,
     pretrained: bool = False,
-    zero_init: bool = False,
+    zero_init: bool | None = None,
     out_indices: tuple[int, ...] = (1, 2, 3, 4),
     channels: int = 256,
     extra: int = 1,

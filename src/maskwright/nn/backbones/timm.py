@@ -21,8 +21,9 @@ class TimmBackbone(nn.Module):
         stride_in_1x1: move each bottleneck's stride from its 3x3 to its first 1x1 convolution (the original ResNet,
             as in detectron2's MSRA weights).
         pretrained: ask timm for its published weights (needs a network the first time).
-        zero_init: random weights begin as timm has them, each residual block the identity; a detector trained from
-            scratch for a short time learns more slowly so.
+        zero_init: random weights begin as timm has them, each residual block the identity. A detector trained from
+            scratch for a short time learns more slowly so; frozen norms need it, because nothing else holds back
+            what a hundred layers multiply. ``None`` is ``norm == "frozen"``.
 
     Raises:
         ValueError: timm has no such model, or ``stride_in_1x1`` for a network without bottlenecks.
@@ -40,14 +41,14 @@ class TimmBackbone(nn.Module):
         frozen_stages: int = 0,
         stride_in_1x1: bool = False,
         pretrained: bool = False,
-        zero_init: bool = False,
+        zero_init: bool | None = None,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
             raise ValueError(f"timm has no model {name!r}; close names: {close}")
         body: Any = timm.create_model(name, features_only=True, out_indices=out_indices, pretrained=pretrained)
-        if not pretrained and not zero_init:
+        if not pretrained and not (norm == "frozen" if zero_init is None else zero_init):
             _open_residuals(body)
         self.channels = tuple(body.feature_info.channels())
         self.strides = tuple(body.feature_info.reduction())
