@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
 import orjson
 
@@ -65,6 +67,51 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
     except orjson.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
+
+
+def read_xml(path: str | Path, *, most_depth: int = 64) -> Element:
+    """The root element of an XML file, without what makes XML dangerous: a file with a document type is refused.
+
+    Raises:
+        InputError: the file is missing, a directory, not XML, nested deeper than ``most_depth``, or declares a document
+            type (entities grow without bound and may name other files); the message names file and line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"expected an XML file, but {path} is a directory. Name the file inside it.")
+    parser, tree = expat.ParserCreate(), TreeBuilder()
+    parser.buffer_text = True
+    depth = 0
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > most_depth:
+            raise InputError(f"{path}:{parser.CurrentLineNumber}: elements are nested deeper than {most_depth}.")
+        tree.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        tree.end(name)
+
+    def refuse(*_: object) -> None:
+        raise InputError(
+            f"{path}:{parser.CurrentLineNumber}: an annotation file must not declare a document type (DOCTYPE). "
+            "Remove it."
+        )
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, end, tree.data
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(path.read_bytes(), True)
+        return tree.close()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}.") from error
+    except (expat.ExpatError, LookupError, ValueError, AssertionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not XML: {error}.") from error
 
 
 def _umask() -> int:

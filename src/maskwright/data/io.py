@@ -46,7 +46,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     """
     path = Path(path)
     try:
-        with _open(path) as image:
+        with open_image(path) as image:
             return _tensor(_upright(_rgb(image), _orientation(image)))
     except InputError:
         raise
@@ -58,7 +58,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(H, W) of the upright picture, from the file's header; ``InputError`` as ``read_image``."""
-    with _open(Path(path)) as image:
+    with open_image(Path(path)) as image:
         width, height = image.size
         return (width, height) if _orientation(image) in _SWAPS_SIDES else (height, width)
 
@@ -125,7 +125,8 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """The opened picture, its pixels not yet read; ``InputError`` as ``read_image``."""
     if path.is_dir():
         raise InputError(f"expected a picture, but {path} is a directory. Name the files inside it.")
     try:

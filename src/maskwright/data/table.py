@@ -10,12 +10,15 @@ from array import array
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from struct import Struct
+from typing import Any
 
 import numpy as np
 
-from maskwright.structures import Record, Shape
+from maskwright.structures import LabelMap, MapForm, Record, Region, Shape
 
-_UNKNOWN, _POLYGONS, _RUNS = 0, 1, 2
+_UNKNOWN, _POLYGONS, _RUNS, _REGION = 0, 1, 2, 3
+_REGION_FORM = Struct("<q?q")  # which map, whether it asks for a value, the value
 
 
 class Table:
@@ -37,6 +40,11 @@ class Table:
         self._points = array("d")
         self._first_byte = array("q", [0])  # of an object, in the run-lengths
         self._bytes = bytearray()
+        self._tracks = array("q")
+        self._timed = False
+        self._maps: dict[tuple[Path, MapForm], int] = {}
+        self._map_list: list[tuple[Path, MapForm]] = []
+        self._extras: dict[int, dict[str, Any]] = {}  # what few data sets have, by image
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -67,8 +75,28 @@ class Table:
         """Where each image's pixels are."""
         return self._paths
 
-    def add_image(self, key: str, path: Path, size: tuple[int, int], image_id: int) -> None:
-        """Begin an image of ``size`` (H, W)."""
+    def relabel(self, labels: np.ndarray) -> None:
+        """Give every object with label ``i`` the label ``labels[i]``."""
+        if self.objects:
+            self._labels = array("i", np.asarray(labels, np.int32)[np.array(self._labels)].tobytes())
+
+    def add_image(
+        self,
+        key: str,
+        path: Path,
+        size: tuple[int, int],
+        image_id: int,
+        *,
+        sequence: str | None = None,
+        frame: int | None = None,
+        semantic: LabelMap | np.ndarray | None = None,
+        panoptic: LabelMap | np.ndarray | None = None,
+    ) -> None:
+        """Begin an image of ``size`` (H, W); the rest as in ``Record``."""
+        extras = {"sequence": sequence, "frame": frame, "semantic": semantic, "panoptic": panoptic}
+        extras = {name: value for name, value in extras.items() if value is not None}
+        if extras:
+            self._extras[len(self)] = extras
         self._keys.append(key)
         self._paths.append(path)
         self._sizes.extend(size)
@@ -76,18 +104,27 @@ class Table:
         self._first_object.append(self.objects)
 
     def add_object(
-        self, *, label: int, shape: Shape, box: Iterable[float], crowd: bool, ident: int, area: float
-    ) -> None:
-        """Add an object to the image begun last; ``box`` is (x1, y1, x2, y2)."""
+        self, *, label: int, shape: Shape, box: Iterable[float], crowd: bool, ident: int, area: float,
+        track: int | None = None,
+    ) -> None:  # fmt: skip
+        """Add an object to the image begun last; ``box`` is (x1, y1, x2, y2).
+
+        ``track`` is its identity over time, -1 where it has none; ``None`` where there is no time.
+        """
         self._labels.append(label)
         self._boxes.extend(box)
         self._crowd.append(crowd)
         self._ids.append(ident)
         self._areas.append(area)
+        self._timed |= track is not None
+        self._tracks.append(-1 if track is None else track)
         kind = _UNKNOWN
         if isinstance(shape, dict):
             kind, counts = _RUNS, shape["counts"]
             self._bytes += counts.encode("ascii") if isinstance(counts, str) else counts
+        elif isinstance(shape, Region):
+            kind = _REGION
+            self._bytes += _REGION_FORM.pack(self._map(shape.path, shape.form), shape.value is None, shape.value or 0)
         elif shape is not None:
             kind = _POLYGONS
             for polygon in shape:
@@ -100,7 +137,10 @@ class Table:
 
     def add_record(self, record: Record) -> None:
         """Add an image with all its objects."""
-        self.add_image(record.key, record.path, record.size, record.image_id)
+        self.add_image(
+            record.key, record.path, record.size, record.image_id, sequence=record.sequence, frame=record.frame,
+            semantic=record.semantic, panoptic=record.panoptic,
+        )  # fmt: skip
         for i, shape in enumerate(record.shapes):
             self.add_object(
                 label=int(record.labels[i]),
@@ -109,6 +149,7 @@ class Table:
                 crowd=bool(record.crowd[i]),
                 ident=int(record.ids[i]),
                 area=float(record.areas[i]),
+                track=None if record.tracks is None else int(record.tracks[i]),
             )
 
     def record(self, index: int) -> Record:
@@ -127,13 +168,26 @@ class Table:
             ids=np.array(self._ids[first:last], np.int64),
             areas=np.array(self._areas[first:last], np.float64),
             image_id=self._image_ids[index],
+            tracks=np.array(self._tracks[first:last], np.int64) if self._timed else None,
+            **self._extras.get(index, {}),
         )
 
     def _shape(self, i: int, size: tuple[int, int]) -> Shape:
         kind = self._kinds[i]
         if kind == _RUNS:
             return {"size": size, "counts": bytes(self._bytes[self._first_byte[i] : self._first_byte[i + 1]])}
+        if kind == _REGION:
+            which, whole, value = _REGION_FORM.unpack(self._bytes[self._first_byte[i] : self._first_byte[i + 1]])
+            path, form = self._map_list[which]
+            return Region(path, form, None if whole else value)
         if kind == _POLYGONS:
             bounds = self._first_value[self._first_part[i] : self._first_part[i + 1] + 1]
             return tuple(np.array(self._points[a:b], np.float64).reshape(-1, 2) for a, b in pairwise(bounds))
         return None
+
+    def _map(self, path: Path, form: MapForm) -> int:
+        """The number of a map file; objects that share it share its name."""
+        number = self._maps.setdefault((path, form), len(self._map_list))
+        if number == len(self._map_list):
+            self._map_list.append((path, form))
+        return number

@@ -1,1 +1,92 @@
-"""Annotation formats, one file each."""
+"""Annotation formats: one small file each, recognized by what a folder or file holds.
+
+A format's module has
+
+- ``recognizes(path: Path) -> bool``: cheap, from names and the beginnings of files; never raises on a hostile file;
+- ``read(path: Path, *, images: Path | None = None, strict: bool = True) -> Dataset``;
+- where writing makes sense, ``write(path: Path, dataset: Dataset) -> None``: annotations only; pictures are the
+  caller's (``convert`` copies or links them beside).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from maskwright.data.dataset import Dataset
+from maskwright.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A row of the table of formats."""
+
+    name: str
+    module: str
+    title: str
+    writes: bool = False
+
+    def load(self) -> Any:
+        """The format's module."""
+        return import_module(f"maskwright.data.formats.{self.module}")
+
+
+# More particular ones first: the first that recognizes a path reads it.
+FORMATS: tuple[Format, ...] = ()
+
+
+def find(name: str, *, writes: bool = False) -> Format:
+    """The format of a name; ``InputError`` lists those there are."""
+    known = [f for f in FORMATS if f.writes or not writes]
+    for row in known:
+        if row.name == name:
+            return row
+    what = "written" if writes else "read"
+    raise InputError(f"no format {name!r} can be {what}; there are: {', '.join(f.name for f in known)}")
+
+
+def recognize(path: str | Path) -> Format:
+    """Which format a file or folder is in.
+
+    Raises:
+        InputError: there is no such path, or no format knows it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}. Check its name.")
+    for row in FORMATS:
+        if row.load().recognizes(path):
+            return row
+    raise InputError(
+        f"{path} is in no format that is known here ({', '.join(f.name for f in FORMATS)}). "
+        "Name the folder that holds the annotations, or the format (--from)."
+    )
+
+
+def read(
+    path: str | Path, format: str | None = None, *, images: str | Path | None = None, strict: bool = True
+) -> Dataset:
+    """Read a data set.
+
+    Args:
+        path: a file or folder of annotations.
+        format: its format's name; by default it is recognized.
+        images: the folder of the pictures, where they do not lie as the format has them.
+        strict: refuse a data set with broken objects; otherwise they are left out and listed in ``dropped``.
+
+    Raises:
+        InputError: the path, the format or the annotations cannot be used.
+    """
+    row = recognize(path) if format is None else find(format)
+    return row.load().read(Path(path), images=None if images is None else Path(images), strict=strict)
+
+
+def write(path: str | Path, dataset: Dataset, format: str) -> None:
+    """Write the annotations of a data set.
+
+    Raises:
+        InputError: the format is not written, cannot hold what the data set has, or ``path`` cannot be written.
+    """
+    find(format, writes=True).load().write(Path(path), dataset)

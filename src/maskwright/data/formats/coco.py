@@ -12,11 +12,12 @@ import orjson
 
 from maskwright.data.formats.coco_objects import Objects, Problems, parse_object
 from maskwright.data.io import image_size
+from maskwright.data.label_maps import resolve
 from maskwright.data.source import FileSource, Loads
 from maskwright.data.table import Table
 from maskwright.errors import InputError
 from maskwright.storage import read_json, replacing, write_json
-from maskwright.structures import Record, Scene, Shape, Taxonomy
+from maskwright.structures import Record, Region, Scene, Shape, Taxonomy
 
 _KEYS = ("images", "annotations", "categories")
 
@@ -105,7 +106,7 @@ def write_coco(path: str | Path, records: Loads | Iterable[Record], taxonomy: Ta
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for record in _each(records):
+    for record in map(resolve, _each(records)):
         height, width = record.size
         images.append({"id": record.image_id, "file_name": record.key, "height": height, "width": width})
         for i, shape in enumerate(record.shapes):
@@ -187,6 +188,7 @@ def _each(records: Loads | Iterable[Record]) -> Iterable[Record]:
 def _segmentation(shape: Shape) -> Any:
     if shape is None:
         return []
+    assert not isinstance(shape, Region)
     if isinstance(shape, dict):
         counts = shape["counts"]
         return {"size": list(shape["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
