@@ -189,6 +189,33 @@ class MixedSource(Base):
         return self.sources[which], index - int(self._starts[which])
 
 
+class Subset(Base):
+    """A view of some images of a source, in the order of ``indices``; ``IndexError`` where one is not among them."""
+
+    def __init__(self, source: Loads, indices: Sequence[int] | np.ndarray) -> None:
+        self.taxonomy, self.source = source.taxonomy, source
+        self.indices = np.asarray(indices, np.int64).reshape(-1)
+        outside = self.indices[(self.indices < 0) | (self.indices >= len(source))]
+        if len(outside):
+            raise IndexError(f"images must be chosen from 0..{len(source) - 1}, got {outside[:5].tolist()}")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def record(self, index: int) -> Record:
+        """What is annotated on image ``index``; reads no pixels."""
+        return self.source.record(int(self.indices[index]))
+
+    def load(self, index: int) -> tuple[Record, Tensor]:
+        """The record of image ``index`` and its pixels."""
+        return self.source.load(int(self.indices[index]))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(H, W) of every image, int [n, 2]."""
+        return image_sizes(self.source)[self.indices]
+
+
 def image_sizes(source: Loads) -> np.ndarray:
     """(H, W) of every image, int [n, 2], without building records where the source knows them."""
     known = getattr(source, "sizes", None)

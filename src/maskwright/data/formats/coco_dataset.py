@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from maskwright.data.dataset import WHOLE, Dataset
+from maskwright.data.dataset import WHOLE, Dataset, join_classes
 from maskwright.data.formats.coco import CocoSource, read_coco, write_coco
 from maskwright.data.source import FileSource, Loads
 from maskwright.errors import InputError
-from maskwright.structures import Taxonomy
 
 _LOOKED_AT = 1 << 16
 _PREFIX = "instances_"
@@ -35,7 +34,7 @@ def read(path: Path, *, images: Path | None = None, strict: bool = True) -> Data
     sources: dict[str, CocoSource] = {}
     for split, file in files.items():
         sources[split] = read_coco(file, _pictures(file, path, split) if images is None else images, strict=strict)
-    taxonomy = _joined([source.taxonomy for source in sources.values()])
+    taxonomy = join_classes([source.taxonomy for source in sources.values()])
     splits: dict[str, Loads] = {}
     dropped: dict[str, list[str]] = {}
     for split, source in sources.items():
@@ -101,21 +100,3 @@ def _pictures(file: Path, root: Path, split: str) -> Path | None:
         if folder.is_dir() and base != file.parent:
             return folder
     return None
-
-
-def _joined(taxonomies: list[Taxonomy]) -> Taxonomy:
-    """All classes, in the order of the first file, then of the others."""
-    first = taxonomies[0]
-    if all(t.names == first.names for t in taxonomies):
-        return first
-    rows: dict[str, tuple[bool, tuple[int, int, int], int]] = {}
-    for t in taxonomies:
-        for name, thing, color, ident in zip(t.names, t.thing, t.colors, t.source_ids, strict=True):
-            rows.setdefault(name, (thing, color, ident))
-    idents = [ident for _, _, ident in rows.values()]
-    return Taxonomy(
-        names=tuple(rows),
-        thing=tuple(thing for thing, _, _ in rows.values()),
-        colors=tuple(color for _, color, _ in rows.values()),
-        source_ids=tuple(idents) if len(set(idents)) == len(idents) else (),
-    )
