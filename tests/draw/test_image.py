@@ -146,6 +146,20 @@ def test_nothing_to_draw() -> None:
     assert (overlay(picture, Scene(size=(5, 6), segments=Segments.empty((5, 6))), ONE) == 7).all()
 
 
+def test_a_semantic_map_is_washed_over_the_picture() -> None:
+    """Void stays the picture, the inside is half class color, contacts of classes are drawn in full."""
+    semantic = torch.tensor([[-1, 0, 0, 1, 1]] * 2)
+    drawn = overlay(np.full((2, 5, 3), 100, np.uint8), Scene(size=(2, 5), semantic=semantic), TWO)
+    cat, dog = (np.array(color) for color in TWO.colors)
+    assert drawn[1].tolist() == [
+        [100] * 3,
+        cat.tolist(),
+        np.round((100 + cat) / 2).tolist(),
+        dog.tolist(),
+        np.round((100 + dog) / 2).tolist(),
+    ]
+
+
 def test_wrong_pictures_are_refused() -> None:
     with pytest.raises(ValueError, match=r"scene's size \(5, 6\)"):
         overlay(np.zeros((6, 5, 3), np.uint8), Scene(size=(5, 6)), ONE)

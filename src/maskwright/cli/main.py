@@ -18,6 +18,12 @@ COMMANDS = {
     "evaluate": "measure a model on annotated images",
     "predict": "find the objects in images, files or whole folders",
     "score": "measure result files against annotations, without a model",
+    "inspect": "say what a data set is: format, images, classes, sizes, objects",
+    "convert": "bring annotations from one format or task to another",
+    "split": "divide a data set anew, by image or group, with classes spread evenly",
+    "merge": "join data sets, their classes by name",
+    "remap": "rename, join and remove classes",
+    "subset": "choose some of the images",
 }
 """Command -> help. Each lives in ``maskwright.cli.COMMAND`` and has ``configure(parser)`` and ``run(args) -> int``."""
 

@@ -29,7 +29,8 @@ def overlay(
     Objects have a color each where all are of one class, and shades of their class's color otherwise. Large
     objects are painted first, small ones on top. Outlines and text grow with the picture. Labels (class and score) are
     left out where objects are many or small, and where they would lie on one another. Masks are painted one by one
-    from their run-lengths, within their boxes; objects without masks are drawn as boxes.
+    from their run-lengths, within their boxes; objects without masks are drawn as boxes. Where there are no segments, a
+    semantic map is painted in the colors of its classes.
 
     Args:
         picture: uint8, a tensor [3, H, W] or an array [H, W, 3], RGB.
@@ -48,7 +49,7 @@ def overlay(
         raise ValueError(f"the picture must have the scene's size {scene.size} (H, W), got {canvas.shape[:2]}.")
     segments = scene.segments
     if segments is None or len(segments) == 0:
-        return canvas
+        return canvas if scene.semantic is None else _wash(canvas, scene.semantic.cpu().numpy(), taxonomy)
     pen = _Pen.of(scene.size)
     boxes = _boxes(segments)
     colors = _colors(segments, taxonomy)
@@ -94,6 +95,16 @@ def _canvas(picture: Tensor | np.ndarray) -> np.ndarray:
             f"got {type(picture).__name__} {tuple(picture.shape)} of {picture.dtype}."
         )
     return np.array(pixels, order="C")
+
+
+def _wash(canvas: np.ndarray, semantic: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+    """Half picture, half class color; void stays as it is, lines of contact between classes are drawn in full."""
+    colors = np.array([*taxonomy.colors, (0, 0, 0)], np.float32)[semantic]
+    edge = np.zeros(semantic.shape, bool)
+    edge[1:] |= semantic[1:] != semantic[:-1]
+    edge[:, 1:] |= semantic[:, 1:] != semantic[:, :-1]
+    share = np.where(edge, 1.0, 0.5)[..., None]
+    return np.where((semantic >= 0)[..., None], (1 - share) * canvas + share * colors, canvas).round().astype(np.uint8)
 
 
 def _boxes(segments: Segments) -> np.ndarray:

@@ -4,19 +4,22 @@ A format's module has
 
 - ``recognizes(path: Path) -> bool``: cheap, from names and the beginnings of files; never raises on a hostile file;
 - ``read(path: Path, *, images: Path | None = None, strict: bool = True) -> Dataset``;
-- where writing makes sense, ``write(path: Path, dataset: Dataset) -> None``: annotations only; pictures are the
-  caller's (``convert`` copies or links them beside).
+- where writing makes sense, ``write(path: Path, dataset: Dataset) -> None``, annotations only, and, unless a reader
+  looks for pictures at ``images/KEY`` (``images/SPLIT/KEY`` where there are splits), ``picture(root, split, record)``,
+  which says where.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from maskwright.data.dataset import Dataset
+from maskwright.data.dataset import WHOLE, Dataset
 from maskwright.errors import InputError
+from maskwright.structures import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,10 @@ class Format:
 
 
 # More particular ones first: the first that recognizes a path reads it.
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (Format("coco", "coco_dataset", "COCO instances (JSON)", True),)
+
+
+_ORDER = ("train", "val", "test")  # splits whose names hold these come first
 
 
 def find(name: str, *, writes: bool = False) -> Format:
@@ -80,7 +86,24 @@ def read(
         InputError: the path, the format or the annotations cannot be used.
     """
     row = recognize(path) if format is None else find(format)
-    return row.load().read(Path(path), images=None if images is None else Path(images), strict=strict)
+    found: Dataset = row.load().read(Path(path), images=None if images is None else Path(images), strict=strict)
+    order = sorted(
+        found.splits, key=lambda name: next((i for i, part in enumerate(_ORDER) if part in name), len(_ORDER))
+    )
+    return replace(found, splits={name: found.splits[name] for name in order})
+
+
+def place_of(row: Format) -> Callable[[Path, str, Record], Path]:
+    """Where a written format has its pictures: ``(root, split, record) -> path``."""
+    return getattr(row.load(), "picture", _default_place)
+
+
+def _default_place(root: Path, split: str, record: Record) -> Path:
+    return root / "images" / record.key if split == WHOLE else root / "images" / split / record.key
+
+
+def _place_of_split(name: str) -> int:
+    return next((i for i, part in enumerate(_ORDER) if part in name), len(_ORDER))
 
 
 def write(path: str | Path, dataset: Dataset, format: str) -> None:
