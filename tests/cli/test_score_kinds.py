@@ -113,10 +113,30 @@ def cityscapes(folder: Path) -> tuple[Path, Path]:
     return folder / "truth", folder / "found"
 
 
+def clips(folder: Path) -> tuple[Path, Path]:
+    truth, found = panoptic(folder)
+    data = json.loads(truth.read_text())
+    for image in data["images"]:
+        image["video_id"] = 1
+    truth.write_text(json.dumps(data))
+    return truth, found
+
+
+def step(folder: Path) -> tuple[Path, Path]:
+    for name in ("truth", "found"):
+        (folder / name / "0001").mkdir(parents=True)
+        for i in range(3):
+            pixels = np.stack([labels(i), np.zeros((40, 60), np.uint8), labels(i) // 2], -1)
+            Image.fromarray(pixels).save(folder / name / "0001" / f"{i}.png")
+    (folder / "classes.json").write_text(json.dumps(CLASSES))
+    return folder / "truth", folder / "found"
+
+
 MAKERS: dict[str, Callable[[Path], tuple[Path, Path]]] = {
     "mask": coco, "box": coco, "boundary": coco, "lvis": coco, "cells": coco,
     "cityscapes": cityscapes, "panoptic": panoptic, "panoptic-boundary": panoptic,
     "semantic": folders, "contour": folders, "surface": folders, "video": video, "tracks": tracks,
+    "video-panoptic": clips, "step": step,
 }  # fmt: skip
 PERFECT = {"surface": 0.0}
 
@@ -124,6 +144,7 @@ PERFECT = {"surface": 0.0}
 def words(kind: str, folder: Path) -> list[str]:
     truth, found = MAKERS[kind](folder)
     more = ["--classes", str(folder / "classes.json")] if "classes" in KINDS[kind].takes else []
+    more += ["--things", "car"] if "things" in KINDS[kind].takes else []
     return ["--kind", kind, "--truth", str(truth), "--results", str(found), *more]
 
 
@@ -159,7 +180,7 @@ def test_no_kind_needs_torch(tmp_path: Path) -> None:
     for kind in KINDS:
         (tmp_path / kind).mkdir()
         calls.append(["score", *words(kind, tmp_path / kind), "--intervals", "3"])
-        if MAKERS[kind] in (cityscapes, video, tracks):
+        if MAKERS[kind] in (cityscapes, video, tracks, clips, step):
             del calls[-1][-2:]  # one image or clip cannot be resampled
     code = (
         "import json, sys\nfrom maskwright.cli.main import main\n"
@@ -179,6 +200,8 @@ def test_missing_files_are_named(kind: str, tmp_path: Path, capsys: pytest.Captu
     own[own.index("--results") + 1] = str(tmp_path / "absent")
     assert main(["score", *own]) == 2
     assert "absent" in capsys.readouterr().err
-    if "--classes" in own:
-        assert main(["score", *own[:-2]]) == 2
-        assert "--classes" in capsys.readouterr().err
+    for option in ("--classes", "--things"):
+        if option in own:
+            at = own.index(option)
+            assert main(["score", *own[:at], *own[at + 2 :]]) == 2
+            assert option in capsys.readouterr().err

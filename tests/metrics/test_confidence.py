@@ -83,6 +83,21 @@ def test_undefined_draws_are_left_out_and_counted() -> None:
     assert found["none"] == {"value": None, "low": None, "high": None, "error": None, "undefined": 500}
 
 
+def test_minus_one_is_a_value_of_signed_figures() -> None:
+    """A tracker that finds nothing right and as much wrong has a MOTSA of exactly -1; precision has no such value."""
+
+    class Signed:
+        keys: Sequence[int] = (0, 1, 2)
+
+        def compute(self, weights: np.ndarray | None = None) -> dict[str, Any]:
+            return {"mask": {"MOTSA": -1.0, "HOTA": -1.0, "sMOTSA": None}}
+
+    found = intervals(Signed(), samples=20)["mask"]
+    assert found["MOTSA"] == {"value": -1.0, "low": -1.0, "high": -1.0, "error": 0.0, "undefined": 0}
+    assert (found["HOTA"]["undefined"], found["HOTA"]["error"]) == (20, -1.0)
+    assert (found["sMOTSA"]["undefined"], found["sMOTSA"]["value"]) == (20, None)
+
+
 def test_order_and_seed() -> None:
     values = np.random.default_rng(3).random(25)
     keys: list[Key] = [i if i % 3 else f"image {i}" for i in range(25)]

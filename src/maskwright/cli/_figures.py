@@ -8,18 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from maskwright.cli._measures import Measured
+from maskwright.metrics._form import undefined
 
 _COLUMNS = 7
 """Figures of a class that fit beside one another in a terminal."""
 
 
-def number(value: Any) -> str:
-    """A figure to four digits; a dash where nothing defines it; an interval's value with its ends."""
+def number(value: Any, name: str = "") -> str:
+    """The figure of that name to four digits; a dash where nothing defines it; an interval's value with its ends."""
     if isinstance(value, Mapping):
         found = cast("Mapping[str, Any]", value)
-        text = number(found["value"])
-        return text if text == "-" else f"{text} [{number(found['low'])}, {number(found['high'])}]"
-    if value is None or (isinstance(value, float) and (value == -1.0 or value != value)):
+        text = number(found["value"], name)
+        return text if text == "-" else f"{text} [{number(found['low'], name)}, {number(found['high'], name)}]"
+    if value is None or (isinstance(value, float) and undefined(name, value)):
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
@@ -64,7 +65,7 @@ def text(measured: Measured) -> str:
     for name, own in groups(measured.figures):
         width = max(map(len, own))
         lines += [name] if name else []
-        lines += [f"  {key:<{width}}  {number(value)}" for key, value in own.items()] + [""]
+        lines += [f"  {key:<{width}}  {number(value, key)}" for key, value in own.items()] + [""]
     for name, columns, rows in classes(measured.plain):
         if len(rows) > 1:
             lines += [f"{name} by class".strip(), *_aligned(["class", *columns[:_COLUMNS]], rows), ""]
@@ -73,7 +74,7 @@ def text(measured: Measured) -> str:
 
 
 def _aligned(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    cells = [list(head), *([str(row[0]), *(number(value) for value in row[1 : len(head)])] for row in rows)]
+    cells = [list(head), *([str(row[0]), *map(number, row[1 : len(head)], head[1:])] for row in rows)]
     wide = [max(len(line[i]) for line in cells) for i in range(len(head))]
     return ["  " + "  ".join([f"{line[0]:<{wide[0]}}", *_right(line[1:], wide[1:])]) for line in cells]
 
@@ -89,20 +90,20 @@ def table(measured: Measured) -> str:
     write.writerow(["group", "class", "figure", "value", "low", "high"])
     for name, own in groups(measured.figures):
         for key, value in own.items():
-            write.writerow([name, "", key, *_ends(value)])
+            write.writerow([name, "", key, *_ends(value, key)])
     for name, columns, rows in classes(measured.figures):
         for label, *values in rows:
             for key, value in zip(columns, values, strict=True):
-                write.writerow([name, label, key, *_ends(value)])
+                write.writerow([name, label, key, *_ends(value, key)])
     return out.getvalue()
 
 
-def _ends(value: Any) -> list[Any]:
+def _ends(value: Any, name: str) -> list[Any]:
     if isinstance(value, Mapping):
         found = cast("Mapping[str, Any]", value)
-        return [_plain(found[end]) for end in ("value", "low", "high")]
-    return [_plain(value), "", ""]
+        return [_plain(found[end], name) for end in ("value", "low", "high")]
+    return [_plain(value, name), "", ""]
 
 
-def _plain(value: Any) -> Any:
-    return "" if number(value) == "-" else value
+def _plain(value: Any, name: str) -> Any:
+    return "" if number(value, name) == "-" else value

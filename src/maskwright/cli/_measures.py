@@ -69,6 +69,17 @@ KINDS: Mapping[str, Kind] = {
     ),
     "panoptic": _panoptic("panoptic/PQ", "", boundary=False),
     "panoptic-boundary": _panoptic("boundary/PQ", ", of boundaries too", boundary=True),
+    "video-panoptic": Kind(
+        help="VPQ: COCO panoptic JSON whose images have a video_id, each with its folder of PNGs",
+        reader="video_panoptic_files:read_vpq",
+        main="video_panoptic/VPQ",
+    ),
+    "step": Kind(
+        help="STQ: folders of KITTI-STEP maps, a folder a clip, --classes and --things",
+        reader="video_panoptic_files:read_step",
+        main="stq/STQ",
+        takes={"classes": "classes", "things": "things"},
+    ),
     "semantic": Kind(
         help="mean IoU and accuracies: two folders of label images, and --classes",
         reader="semantic_files:read_semantic",
@@ -138,11 +149,22 @@ def read(kind: str, truth: str, results: str, args: argparse.Namespace) -> Any:
     """
     entry = KINDS[kind]
     given = dict(entry.given)
-    for option in ("max_per_image", "thresholds", "score_threshold", "classes", "tolerance", "spacing", "official"):
+    for option in (
+        "max_per_image",
+        "thresholds",
+        "score_threshold",
+        "classes",
+        "things",
+        "tolerance",
+        "spacing",
+        "official",
+    ):
         value = getattr(args, option)
         if value is None:
             if option == "classes" and option in entry.takes:
                 raise InputError(f"label images name no classes: say by --classes what the values of {kind} mean.")
+            if option == "things" and option in entry.takes:
+                raise InputError(f"{kind} must know which classes are told apart: name them by --things.")
         elif option in entry.takes:
             given[entry.takes[option]] = _classes(value) if option == "classes" else value
         elif option != "official":

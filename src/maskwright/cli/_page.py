@@ -39,7 +39,7 @@ def _numbers(measured: Measured) -> Iterator[str]:
         yield report.heading(
             name or "Settings", "" if not name else "Fractions; an interval holds the figure with 95 %."
         )
-        yield report.table(["figure", "value"], [[key, _figures.number(value)] for key, value in own.items()])
+        yield report.table(["figure", "value"], [[key, _figures.number(value, key)] for key, value in own.items()])
     for name, columns, rows in _figures.classes(measured.figures):
         yield report.heading(f"{name} by class".strip())
         yield report.table(["class", *columns], [[row[0], *map(_figures.number, row[1:])] for row in rows])

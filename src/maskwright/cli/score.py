@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON list of the names of label values 0, 1, ..., or object of name to value; or the word cityscapes",
     )
+    parser.add_argument("--things", nargs="+", metavar="NAME", help="classes whose instances are told apart (step)")
     parser.add_argument("--tolerance", type=float, metavar="D", help="distance that is still right (contour, surface)")
     parser.add_argument(
         "--spacing", type=float, nargs="+", metavar="D", help="size of a pixel along each axis, (z) y x, in millimeters"

@@ -69,9 +69,17 @@ class OfClips(PerImage[Kept, Joined]):
             ValueError: something needed is unknown, sizes differ, an id of a map is not listed or a listed one not in
                 it, labels are outside of the taxonomy, or ``key`` came before.
         """
+        self.update_ids(core.panoptic_of(predicted, "predicted"), core.panoptic_of(truth, "truth", ignore=True), key)
+
+    def update_ids(
+        self,
+        predicted: tuple[np.ndarray, MapSegments],
+        truth: tuple[np.ndarray, MapSegments],
+        key: Key | None = None,
+    ) -> None:
+        """Compare one clip given as ids int64 [T, H, W] (0 void) and what the segments are; as ``update``."""
         self._check_key(key)
-        found, its = core.panoptic_of(predicted, "predicted")
-        there, listed = core.panoptic_of(truth, "truth", ignore=True)
+        (found, its), (there, listed) = predicted, truth
         _check_shapes(found, there)
         frames = [core.count_pairs(t, p) for t, p in zip(there, found, strict=True)]
         together = np.concatenate([np.zeros((0, 3), np.int64), *frames])

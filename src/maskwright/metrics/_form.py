@@ -14,8 +14,16 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 
 Key = int | str
+SIGNED = frozenset({"MOTA", "MOTSA", "sMOTA", "sMOTSA", "signed"})
+"""Figures of which -1.0 is a value like any other; they are ``None`` where nothing defines them."""
+
 Kept = TypeVar("Kept")
 Joined = TypeVar("Joined")
+
+
+def undefined(name: str, value: Any) -> bool:
+    """Whether the figure of that name is none: ``None``, NaN, or -1.0 where it could not be less than 0."""
+    return value is None or value != value or (value == -1.0 and name not in SIGNED)
 
 
 class PerImage(ABC, Generic[Kept, Joined]):
@@ -65,7 +73,7 @@ class PerImage(ABC, Generic[Kept, Joined]):
 
     @abstractmethod
     def compute(self, weights: np.ndarray | None = None) -> dict[str, Any]:
-        """The figures, nested by name, as fractions; -1.0 where nothing defines one.
+        """The figures, nested by name, as fractions; -1.0 (``None`` for ``SIGNED``) where nothing defines one.
 
         Args:
             weights: int64 [len(self)], how often each image counts, in the order of ``keys``; ``None``: once.

@@ -73,9 +73,9 @@ class CellMetric(PerImage[tuple[np.ndarray, np.ndarray], Joined]):
       Kirillov et al., 2019). SQ is 0 where nothing is matched. The official script adds 1e-6 to the denominator of
       SQ; this does not. The mean of per-image PQs is HoVer-Net's; ``pooled`` is that of later challenges (PQ+).
     - ``Dice``: of all objects' pixels against background.
-    - ``count``: of objects: ``MAE`` the mean absolute error, ``signed`` the mean of found less true, ``over`` and
-      ``under`` its two parts (so that an undefined -1.0 cannot be taken for one object too few), ``relative`` the mean
-      of the absolute error over the true number, where there are any.
+    - ``count``: of objects: ``MAE`` the mean absolute error, ``signed`` the mean of found less true (``None`` without
+      images), ``over`` and ``under`` its two parts, ``relative`` the mean of the absolute error over the true number,
+      where there are any.
 
     Matching is one to one at every threshold: as many pairs as can be made, and of those ways the greatest sum of IoUs.
 
@@ -239,8 +239,13 @@ class CellMetric(PerImage[tuple[np.ndarray, np.ndarray], Joined]):
         off = joined.counts[:, 1] - joined.counts[:, 0]
         there = np.where(joined.counts[:, 0] > 0, joined.counts[:, 0], np.nan)
         errors = {"MAE": abs(off), "over": np.maximum(off, 0), "under": np.maximum(-off, 0), "signed": off}
-        out["count"] = {name: _mean(values.astype(float), times) for name, values in errors.items()}
-        out["count"] |= {"relative": _mean(abs(off) / there, times), "true": int(total[0]), "found": int(total[1])}
+        means: dict[str, float | None] = {name: _mean(values.astype(float), times) for name, values in errors.items()}
+        means["signed"] = means["signed"] if times.any() else None
+        out["count"] = means | {
+            "relative": _mean(abs(off) / there, times),
+            "true": int(total[0]),
+            "found": int(total[1]),
+        }
         return out | {"images": int(times.sum()), "min_score": self.min_score}
 
     def _join(self, images: Sequence[tuple[np.ndarray, np.ndarray]]) -> Joined:

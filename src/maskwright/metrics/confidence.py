@@ -28,7 +28,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-Key = int | str
+from maskwright.metrics._form import Key, undefined
+
 Path = tuple[str, ...]
 Nested = dict[str, Any]
 
@@ -83,8 +84,9 @@ def intervals(
     for path, column in zip(paths, values.T, strict=True):
         value = _at(base, path)
         known = column[~np.isnan(column)]
-        if _undefined(value) or not known.size:
-            leaf = {"value": value, "low": value, "high": value, "error": value if _undefined(value) else 0.0}
+        unknown = undefined(path[-1], value)
+        if unknown or not known.size:
+            leaf = {"value": value, "low": value, "high": value, "error": value if unknown else 0.0}
         else:
             low, high = _ends(known, level)
             leaf = {"value": float(value), "low": low, "high": high, "error": _error(known)}
@@ -135,7 +137,7 @@ def compare(
         known = column[~np.isnan(column)]
         leaf: dict[str, Any] = {"a": its_a, "b": its_b, "difference": None, "low": None, "high": None, "error": None}
         leaf |= {"p": None, "undefined": samples - len(known)}
-        if not (_undefined(its_a) or _undefined(its_b)) and known.size:
+        if not (undefined(path[-1], its_a) or undefined(path[-1], its_b)) and known.size:
             low, high = _ends(known, level)
             beyond = min(int((known <= 0).sum()), int((known >= 0).sum()))
             p = min(1.0, 2 * (beyond + 1) / (len(known) + 1))
@@ -254,10 +256,6 @@ def _put(nested: Nested, path: Path, value: Any) -> None:
     _at(nested, path[:-1])[path[-1]] = value
 
 
-def _undefined(value: Any) -> bool:
-    return value is None or value == -1.0 or value != value
-
-
 def _values(nested: Mapping[str, Any], paths: Sequence[Path]) -> np.ndarray:
     """The figures at ``paths``, float64, NaN where undefined or absent."""
     out = np.full(len(paths), np.nan)
@@ -271,7 +269,7 @@ def _values(nested: Mapping[str, Any], paths: Sequence[Path]) -> np.ndarray:
             except KeyError:
                 found = {}
         value = found.get(path[-1])
-        if not _undefined(value):
+        if not undefined(path[-1], value):
             out[i] = value
     return out
 

@@ -111,16 +111,16 @@ def read_panoptic(
             pixels. All are found; the first five are named.
     """
     paths = Path(truth), Path(results)
-    data = _load(paths[0], ("annotations", "categories")), _load(paths[1], ("annotations",))
+    data = load_json(paths[0], ("annotations", "categories")), load_json(paths[1], ("annotations",))
     folders = [
         Path(given) if given is not None else path.with_suffix("")
         for given, path in zip((truth_folder, results_folder), paths, strict=True)
     ]
-    names, thing, label_of = _categories(data[0]["categories"], paths[0])
+    names, thing, label_of = read_categories(data[0]["categories"], paths[0])
     metric = PanopticQuality(names, thing=thing, boundary=boundary)
     faults = Faults(paths[0], lenient), Faults(paths[1], lenient)
-    there = _annotations(data[0]["annotations"], folders[0], label_of, faults[0], truth=True)
-    found = _annotations(data[1]["annotations"], folders[1], label_of, faults[1], truth=False)
+    there = list_annotations(data[0]["annotations"], folders[0], label_of, faults[0], truth=True)
+    found = list_annotations(data[1]["annotations"], folders[1], label_of, faults[1], truth=False)
     for image, size in _sizes(data[0].get("images")).items():
         if image in there:
             there[image].size = size
@@ -170,10 +170,10 @@ def _together(
     sides: tuple[list[Listed], list[Listed]] = [], []
     readable: list[int] = []
     for i, (there, found) in enumerate(images):
-        truth = _read(there, decoders[0], there.size, faults[0])
+        truth = read_map(there, decoders[0], there.size, faults[0])
         if truth is None:
             continue
-        predicted = _read(found, decoders[1], truth.shape, faults[1]) if found is not None else None
+        predicted = read_map(found, decoders[1], truth.shape, faults[1]) if found is not None else None
         if found is None or predicted is None:
             found, predicted = Listed(-1, there.png, {}, []), np.zeros_like(truth)
         rims = metric.rims(truth, predicted)
@@ -213,7 +213,8 @@ def _of_image(rows: np.ndarray, number: int, classes: int) -> np.ndarray:
     return out
 
 
-def _read(listed: Listed, decoder: Decoder, size: tuple[int, int] | None, faults: Faults) -> np.ndarray | None:
+def read_map(listed: Listed, decoder: Decoder, size: tuple[int, int] | None, faults: Faults) -> np.ndarray | None:
+    """The ids of a PNG, good until the decoder's next map; ``None`` after noting what is wrong."""
     try:
         return decoder.read(listed.png.read_bytes(), size)
     except OSError as error:
@@ -254,7 +255,8 @@ def _consistent(
     return MapSegments(segments.ids, segments.labels, segments.crowd, np.maximum(areas, counts)).take(there)
 
 
-def _load(path: Path, members: Sequence[str]) -> dict[str, Any]:
+def load_json(path: Path, members: Sequence[str]) -> dict[str, Any]:
+    """The object of a JSON file, with the lists ``members``; ``InputError`` names the file."""
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -269,7 +271,7 @@ def _load(path: Path, members: Sequence[str]) -> dict[str, Any]:
     return cast(dict[str, Any], data)
 
 
-def _categories(entries: list[Any], path: Path) -> tuple[list[str], list[bool], dict[int, int]]:
+def read_categories(entries: list[Any], path: Path) -> tuple[list[str], list[bool], dict[int, int]]:
     """Names and things by rising id, and the label of each id."""
     of: dict[int, dict[str, Any]] = {}
     for k, entry in enumerate(entries):
@@ -295,7 +297,7 @@ def _sizes(images: Any) -> dict[Key, tuple[int, int]]:
     return out
 
 
-def _annotations(
+def list_annotations(
     entries: list[Any], folder: Path, label_of: dict[int, int], faults: Faults, *, truth: bool
 ) -> dict[Key, Listed]:
     """The annotations that can be used, by image."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskwright.metrics import _track_core as core
-from maskwright.metrics._form import Key, PerImage
+from maskwright.metrics._form import SIGNED, Key, PerImage
 from maskwright.metrics._track_core import ALPHAS, COUNTS, INTEGERS, Sums, Tracks, box_similarity
 from maskwright.metrics._tubes import Frame, frames
 
@@ -160,9 +160,9 @@ class Tracking(PerImage[Sums, Sums]):
     def compute(self, weights: np.ndarray | None = None) -> dict[str, Any]:
         """``{kind: {"HOTA": .., "IDF1": .., "MOTSA": .., .., "per_class": {name: {..}}, "by_object": {..}}, ..}``.
 
-        HOTA and its parts are means over ``ALPHAS``. -1.0 where a class has neither truth nor results; MOTSA and
-        sMOTSA may lie below 0, and below -1. ``switches``, ``fragments`` and the tracks by how long they were followed
-        are counts; over all classes their sums. ``"sequences"`` says how many there were.
+        HOTA and its parts are means over ``ALPHAS``. -1.0 where a class has neither truth nor results; MOTSA, sMOTSA,
+        which may lie below 0 and below -1, are ``None`` there. ``switches``, ``fragments`` and the tracks by how long
+        they were followed are counts; over all classes their sums. ``"sequences"`` says how many there were.
         """
         sums = self._summed(weights)
         each = [self._figures(Sums(*(a[k] for a in sums))) for k in range(len(self.names))]
@@ -170,7 +170,7 @@ class Tracking(PerImage[Sums, Sums]):
         whole = {
             name: (float(np.mean([f[name] for f in seen])) if name not in COUNTS else sum(f[name] for f in seen))
             if seen
-            else -1.0
+            else each[0][name]
             for name in each[0]
         }
         pooled = self._figures(Sums(*(a.sum(0) for a in sums)))
@@ -184,12 +184,12 @@ class Tracking(PerImage[Sums, Sums]):
         per_class = {name: core.hota(sums[1][k], sums[2][k]) for k, name in enumerate(self.names)}
         return {"alphas": ALPHAS.copy(), "per_class": per_class}
 
-    def _figures(self, sums: Sums) -> dict[str, float]:
+    def _figures(self, sums: Sums) -> dict[str, Any]:
         names = ("MOTSA", "sMOTSA", "MOTSP") if self.kind == "mask" else ("MOTA", "sMOTA", "MOTP")
         count = dict(zip(INTEGERS, map(int, sums.counts), strict=True))
         if not core.occurs(sums.counts):
             keys = (*core.MEANS, "IDF1", "IDP", "IDR", *names, "recall", "precision", *COUNTS)
-            return dict.fromkeys(keys, -1.0)
+            return {name: None if name in SIGNED else -1.0 for name in keys}
         out = {name: float(values.mean()) for name, values in core.hota(sums.pairs, sums.shares).items()}
         true, switches = count["IDTP"], count["switches"]
         out["IDF1"] = true / max(1.0, true + 0.5 * count["IDFP"] + 0.5 * count["IDFN"])
