@@ -43,13 +43,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
-def load(args: argparse.Namespace, path: Path | None = None) -> Dataset:
-    """Read what the arguments name; what was left out is said on standard error."""
+def load(args: argparse.Namespace, path: Path | None = None, *, quiet: bool = False) -> Dataset:
+    """Read what the arguments name; what was left out is said on standard error unless ``quiet``."""
     from maskwright.data import formats
 
     path = path or Path(args.src)
     dataset = formats.read(path, args.source_format, images=args.images, strict=not args.lenient)
-    for kind, where in dataset.dropped.items():
+    for kind, where in () if quiet else dataset.dropped.items():
         more = ", ..." if len(where) > 5 else ""
         print(f"{path}: left out {len(where)} with {kind}: {', '.join(where[:5])}{more}", file=sys.stderr)
     return dataset

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "measure a model on annotated images",
     "predict": "find the objects in images, files or whole folders",
     "score": "measure result files against annotations, without a model",
+    "audit": "find what is wrong with a data set before it costs a training run",
     "inspect": "say what a data set is: format, images, classes, sizes, objects",
     "convert": "bring annotations from one format or task to another",
     "split": "divide a data set anew, by image or group, with classes spread evenly",

@@ -27,6 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "'^(patient[0-9]+)'; frames of a clip always stay together",
     )
     parser.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="do not open the pictures, which is done to keep those in one split that are nearly the same",
+    )
+    parser.add_argument(
         "--no-stratify", action="store_true", help="look at the number of images only, not at the classes"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another split (default: 0)")
@@ -34,7 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, divide, write."""
-    from maskwright.data.edit import split
+    from maskwright.data.audit_pictures import alike
+    from maskwright.data.edit import joined, split
     from maskwright.structures import Record
 
     try:
@@ -53,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
         return found.group(1) if pattern.groups else found.group()
 
     dataset = load(args)
+    together = [] if args.no_pictures else alike(joined(dataset))
     made = split(
-        dataset, shares, group=None if pattern is None else group, stratify=not args.no_stratify, seed=args.seed
-    )
+        dataset, shares, group=None if pattern is None else group, together=together,
+        stratify=not args.no_stratify, seed=args.seed,
+    )  # fmt: skip
     return save(args, made)

@@ -21,6 +21,7 @@ def split(
     shares: Mapping[str, float],
     *,
     group: Callable[[Record], str] | None = None,
+    together: Sequence[Sequence[int]] = (),
     stratify: bool = True,
     seed: int = 0,
 ) -> Dataset:
@@ -34,6 +35,8 @@ def split(
         dataset: its present splits are joined first.
         shares: split -> share of the images; positive, adding up to 1.
         group: the name of an image's group; by default its sequence where it has one, else the image itself.
+        together: numbers of images, counted through ``joined(dataset)``, whose groups become one; nearly equal pictures
+            (``audit_pictures.alike``).
         stratify: spread the classes; otherwise only the number of images is looked at.
         seed: equal seeds give equal splits.
 
@@ -50,6 +53,7 @@ def split(
         name = group(record) if group is not None else record.sequence or f"\0{index}"
         members.setdefault(name, []).append(index)
         counts[index] = _class_counts(record, len(dataset.taxonomy))
+    members = _united(members, together)
     if len(members) < len(shares):
         raise InputError(f"{len(shares)} splits need at least as many groups of images, got {len(members)}")
     groups = list(members.values())
@@ -222,6 +226,18 @@ def relabeled(source: Loads, move: np.ndarray, taxonomy: Taxonomy) -> Mapped:
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _united(members: dict[str, list[int]], together: Sequence[Sequence[int]]) -> dict[str, list[int]]:
+    """Groups of images, those joined that share one of ``together``."""
+    home = {index: name for name, its in members.items() for index in its}
+    out = dict(members)
+    for indices in together:
+        names = list(dict.fromkeys(home[index] for index in indices))
+        for name in names[1:]:
+            out[names[0]] = out[names[0]] + out.pop(name)
+            home.update(dict.fromkeys(out[names[0]], names[0]))
+    return out
 
 
 def _class_counts(record: Record, classes: int) -> np.ndarray:
