@@ -54,6 +54,11 @@ class Placement:
         return self.canvas[0] / self.window[2], self.canvas[1] / self.window[3]
 
     @property
+    def magnification(self) -> float:
+        """How many pixels of the result one file pixel becomes."""
+        return self.scale[0] * self.scale[1]
+
+    @property
     def moves_nothing(self) -> bool:
         """Whether the result's pixels are the window's, unresized and unturned."""
         return self.canvas == self.window[2:] and not (self.transpose or self.flip_y or self.flip_x)
@@ -69,6 +74,31 @@ class Placement:
             out = out.transpose(1, 2)
         flips = [axis for axis, flip in ((1, self.flip_y), (2, self.flip_x)) if flip]
         return (torch.flip(out, flips) if flips else out).contiguous()
+
+    def labels(self, values: np.ndarray, void: int) -> np.ndarray:
+        """Apply to a map [H, W] of labels or ids: [h, w] of the same dtype, each the file pixel under its center.
+
+        Exact where nothing is resized. ``void`` is what lies outside the picture, which a window never shows.
+        """
+        del void
+        rows, columns = (
+            start + (2 * np.arange(to) + 1) * side // (2 * to)
+            for start, side, to in zip(self.window[:2], self.window[2:], self.canvas, strict=True)
+        )
+        y, x, height, width = self.window
+        if self.canvas == (height, width):
+            out = values[y : y + height, x : x + width]
+        else:
+            out = values[rows[:, None], columns]
+        out = out.T if self.transpose else out
+        out = out[::-1] if self.flip_y else out
+        return np.ascontiguousarray(out[:, ::-1] if self.flip_x else out)
+
+    def holds(self, boxes: np.ndarray) -> np.ndarray:
+        """bool [N]: file boxes [N, 4] that lie wholly, within half a file pixel, in the window."""
+        y, x, height, width = self.window
+        near, far = np.array((x, y)) - 0.5, np.array((x + width, y + height)) + 0.5
+        return np.concatenate([boxes[:, :2] >= near, boxes[:, 2:] <= far], axis=1).all(axis=1)
 
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Apply to points float64 [K, 2], x then y; the result may lie outside the canvas."""

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from maskwright.data.label_maps import resolve
 from maskwright.data.placement import Placement
 from maskwright.data.resample import place_runs
+from maskwright.data.warp import Warp
+from maskwright.errors import InputError
 from maskwright.ops import polygons, rle
+from maskwright.ops.rle_maps import encode_map
 from maskwright.structures import Masks, Record, Scene, Segments
 
+Place = Placement | Warp
+"""Where a sample's pixels come from."""
 
-def scene_of(record: Record, placement: Placement | None = None, *, min_visible: float = 0.0) -> Scene:
+
+def scene_of(record: Record, placement: Place | None = None, *, min_visible: float = 0.0) -> Scene:
     """The scene of a record on its own size, or on the size of a placement.
 
     Boxes are the masks' tight boxes. Objects that have no pixel left are dropped. A record without any outline gives a
@@ -19,13 +28,39 @@ def scene_of(record: Record, placement: Placement | None = None, *, min_visible:
     outline they become crowd regions filling their boxes, since to train on a guessed mask, or on a missing object,
     would be wrong. Crowd is kept as annotated.
 
+    Label maps go through the same placement, each pixel taking the file pixel under its center. Where there is a
+    panoptic map the masks are cut out of it, so that they and the map agree in every pixel.
+
+    ``Segments.ids`` are the record's ids, or its tracks where it has tracks (-1: an object without one). Among
+    panoptic segments the ids must tell all apart, so one without a track gets -1 minus its own id, which is below -1.
+
     Args:
-        record: outlines in file pixels.
+        record: outlines in file pixels; maps in files are read.
         placement: where the sample's pixels come from; ``None`` leaves them as they are.
-        min_visible: objects of whose area less than this fraction lies on the canvas become ``ignore`` regions.
+        min_visible: objects of whose area less than this fraction lies on the canvas become ``ignore`` regions, and
+            void in a panoptic map.
+
+    Raises:
+        InputError: a map cannot be read, or a panoptic segment has the track 0, which means void.
     """
     if placement is None:
         placement = Placement.whole(record.size)
+    if record.panoptic is not None:
+        record = resolve(replace(record, shapes=(None,) * len(record)))  # to cut its regions out would be in vain
+        scene = _panoptic_scene(record, placement, min_visible)
+    else:
+        record = resolve(record)
+        scene = _objects_scene(record, placement, min_visible)
+    if isinstance(record.semantic, np.ndarray):
+        scene = replace(scene, semantic=torch.from_numpy(placement.labels(record.semantic, -1).astype(np.int64)))
+    if isinstance(placement, Warp) and placement.reflect:
+        mirrored = Masks.from_arrays(*placement.mirrored(), placement.size)
+        if len(mirrored):
+            scene = replace(scene, ignore=Masks.cat([scene.ignore, mirrored]) if scene.ignore else mirrored)
+    return scene
+
+
+def _objects_scene(record: Record, placement: Place, min_visible: float) -> Scene:
     reach = _visible_boxes(record, placement)
     near = np.flatnonzero((reach[:, 2] > reach[:, 0]) & (reach[:, 3] > reach[:, 1]))
     if len(record) and all(shape is None for shape in record.shapes):
@@ -35,8 +70,8 @@ def scene_of(record: Record, placement: Placement | None = None, *, min_visible:
     kept = areas > 0
     sliver = np.zeros(len(near), bool)
     if min_visible > 0:
-        kept_share = areas / np.maximum(_full_areas(record, near) * placement.scale[0] * placement.scale[1], 1e-9)
-        sliver = kept & (kept_share < min_visible) & ~_inside(record, placement)[near]
+        kept_share = areas / np.maximum(_full_areas(record, near) * placement.magnification, 1e-9)
+        sliver = kept & (kept_share < min_visible) & ~placement.holds(record.boxes)[near]
         kept &= ~sliver
     chosen = np.flatnonzero(kept)
     masks = Masks.from_arrays(*rle.take(counts, offsets, chosen), placement.size)
@@ -46,7 +81,7 @@ def scene_of(record: Record, placement: Placement | None = None, *, min_visible:
         labels=torch.from_numpy(record.labels[index].astype(np.int64)),
         masks=masks,
         boxes=masks.boxes(),
-        ids=torch.from_numpy(record.ids[index].astype(np.int64)),
+        ids=_ids(record, index),
         crowd=torch.from_numpy(record.crowd[index] | lost[chosen]),
     )
     ignore = None
@@ -55,19 +90,73 @@ def scene_of(record: Record, placement: Placement | None = None, *, min_visible:
     return Scene(size=placement.size, segments=segments, ignore=ignore)
 
 
+def _panoptic_scene(record: Record, placement: Place, min_visible: float) -> Scene:
+    """The scene of a record whose panoptic map is read; its outlines are not looked at."""
+    assert isinstance(record.panoptic, np.ndarray)
+    there = record.panoptic.astype(np.int64, copy=False)
+    ids = record.ids.astype(np.int64)
+    if record.tracks is not None:
+        if (record.tracks == 0).any():
+            raise InputError(
+                f"{record.key}: tracks of panoptic segments must not be 0, which is void. Count them from 1."
+            )
+        ids = np.where(record.tracks > 0, record.tracks, -1 - ids)
+    here = placement.labels(there, 0)
+    counts, offsets = encode_map(here, record.ids)
+    areas = rle.area(counts, offsets)
+    kept = areas > 0
+    sliver = np.zeros(len(record), bool)
+    if min_visible > 0:
+        whole = rle.area(*encode_map(there, record.ids)) * placement.magnification
+        sliver = kept & (areas < min_visible * whole) & ~placement.holds(record.boxes)
+        kept &= ~sliver
+    index = np.flatnonzero(kept)
+    masks = Masks.from_arrays(*rle.take(counts, offsets, index), placement.size)
+    segments = Segments(
+        size=placement.size,
+        labels=torch.from_numpy(record.labels[index].astype(np.int64)),
+        masks=masks,
+        boxes=masks.boxes(),
+        ids=torch.from_numpy(ids[index]),
+        crowd=torch.from_numpy(record.crowd[index]),
+    )
+    ignore = None
+    if sliver.any():
+        ignore = Masks.from_arrays(*rle.take(counts, offsets, np.flatnonzero(sliver)), placement.size)
+    return Scene(
+        size=placement.size, segments=segments, ignore=ignore,
+        panoptic=torch.from_numpy(_renamed(here, record.ids[index], ids[index])),
+    )  # fmt: skip
+
+
+def _renamed(values: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """int64 [H, W]: each of ``old`` becomes its ``new``; what is not among them becomes 0."""
+    if len(old) == 0:
+        return np.zeros(values.shape, np.int64)
+    order = np.argsort(old)
+    rank = np.minimum(np.searchsorted(old[order], values), len(old) - 1)
+    return np.where(old[order][rank] == values, new[order][rank], 0)
+
+
+def _ids(record: Record, index: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy((record.ids if record.tracks is None else record.tracks)[index].astype(np.int64))
+
+
 def cut_ids(record: Record, placement: Placement) -> np.ndarray:
     """Annotation ids, int64, of the objects that the window cuts: partly inside, judged by their boxes."""
     touched = _overlap(record.boxes, placement.window) > 0
-    return record.ids[touched & ~_inside(record, placement) & ~record.crowd]
+    return record.ids[touched & ~placement.holds(record.boxes) & ~record.crowd]
 
 
-def _place(record: Record, placement: Placement, near: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _place(record: Record, placement: Place, near: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Runs on the canvas of the objects ``near``, and which of them have no outline (their boxes are filled)."""
-    untouched = placement.moves_nothing and placement.window == (0, 0, *record.size)
+    warp = isinstance(placement, Warp)
     shapes = [record.shapes[i] for i in near.tolist()]
     stored = [shape for shape in shapes if isinstance(shape, dict)]
     runs, starts = rle.from_coco(stored, record.size)
-    if stored and not untouched:
+    if stored and warp:
+        runs, starts = placement.runs(runs, starts)
+    elif stored and not (placement.moves_nothing and placement.window == (0, 0, *record.size)):
         runs, starts = place_runs(runs, starts, record.size, placement)
     if len(stored) == len(shapes):
         return runs, starts, np.zeros(len(near), bool)
@@ -82,13 +171,17 @@ def _place(record: Record, placement: Placement, near: np.ndarray) -> tuple[np.n
             lost[k] = True
             x1, y1, x2, y2 = record.boxes[i].astype(np.float64)
             shape = (np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]),)
-        pieces.append(polygons.rasterize([placement.points(ring) for ring in shape], placement.size))
+        assert isinstance(shape, tuple)
+        if warp:
+            pieces.append(placement.rasterize(shape))
+        else:
+            pieces.append(polygons.rasterize([placement.points(ring) for ring in shape], placement.size))
     offsets = np.zeros(len(pieces) + 1, np.int64)
     np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
     return np.concatenate(pieces).astype(np.int32, copy=False), offsets, lost
 
 
-def _boxes_only(record: Record, placement: Placement, reach: np.ndarray, near: np.ndarray, min_visible: float) -> Scene:
+def _boxes_only(record: Record, placement: Place, reach: np.ndarray, near: np.ndarray, min_visible: float) -> Scene:
     whole = placement.boxes(record.boxes)[near]
     seen = reach[near]
     share = np.prod(seen[:, 2:] - seen[:, :2], axis=1) / np.maximum(np.prod(whole[:, 2:] - whole[:, :2], axis=1), 1e-9)
@@ -97,13 +190,13 @@ def _boxes_only(record: Record, placement: Placement, reach: np.ndarray, near: n
         size=placement.size,
         labels=torch.from_numpy(record.labels[index].astype(np.int64)),
         boxes=torch.from_numpy(boxes.astype(np.float32)),
-        ids=torch.from_numpy(record.ids[index].astype(np.int64)),
+        ids=_ids(record, index),
         crowd=torch.from_numpy(record.crowd[index]),
     )
     return Scene(size=placement.size, segments=segments)
 
 
-def _visible_boxes(record: Record, placement: Placement) -> np.ndarray:
+def _visible_boxes(record: Record, placement: Place) -> np.ndarray:
     """float64 [N, 4] on the canvas, clipped to it, around all that an object may cover (its outline, not its box)."""
     boxes = placement.boxes(_extents(record))
     height, width = placement.size
@@ -121,14 +214,6 @@ def _extents(record: Record) -> np.ndarray:
         elif isinstance(shape, dict):
             extents[i] += (-1, -1, 1, 1)
     return extents
-
-
-def _inside(record: Record, placement: Placement) -> np.ndarray:
-    """bool [N]: the annotated box, within half a pixel, lies wholly in the window."""
-    y, x, height, width = placement.window
-    low, high = record.boxes[:, :2], record.boxes[:, 2:]
-    near, far = np.array((x, y)) - 0.5, np.array((x + width, y + height)) + 0.5
-    return np.logical_and.reduce(np.concatenate([low >= near, high <= far], axis=1), axis=1)
 
 
 def _overlap(boxes: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:

@@ -53,7 +53,7 @@ def _place(counts, offsets, plan, transpose, flip_y, flip_x):
     used = 0
     for m in range(total):
         first, last = offsets[m], offsets[m + 1]
-        top, left, bottom, right = _bounds(counts, first, last, full_h)
+        top, left, bottom, right = bounds(counts, first, last, full_h)
         top, left = max(top, y0 - reach), max(left, x0 - reach)
         bottom, right = min(bottom, y0 + win_h + reach), min(right, x0 + win_w + reach)
         run, value = 0, 0
@@ -71,7 +71,7 @@ def _place(counts, offsets, plan, transpose, flip_y, flip_x):
                 wide = b - a
                 a, b = max(a - low_line, 0.0), min(b - low_line, float(high_line - low_line))
                 if b <= a:
-                    run, value, used, out = _emit(run, value, 0, alongs, used, out)
+                    run, value, used, out = emit(run, value, 0, alongs, used, out)
                     continue
                 _mix(sums, a, b, profile)
                 # Only these positions down the column can see the object.
@@ -80,7 +80,7 @@ def _place(counts, offsets, plan, transpose, flip_y, flip_x):
                 far = max(far, near)
                 if flip_y:
                     near, far = alongs - far, alongs - near
-                run, value, used, out = _emit(run, value, 0, near, used, out)
+                run, value, used, out = emit(run, value, 0, near, used, out)
                 for r in range(near, far):
                     along = alongs - 1 - r if flip_y else r
                     middle = along_origin + (along + 0.5) / along_scale
@@ -90,12 +90,12 @@ def _place(counts, offsets, plan, transpose, flip_y, flip_x):
                     inside = 0
                     if d > c and _at(profile, d) - _at(profile, c) >= 0.5 * wide * tall - 1e-9:
                         inside = 1
-                    run, value, used, out = _emit(run, value, inside, 1, used, out)
-                run, value, used, out = _emit(run, value, 0, alongs - far, used, out)
+                    run, value, used, out = emit(run, value, inside, 1, used, out)
+                run, value, used, out = emit(run, value, 0, alongs - far, used, out)
         else:
             run = lines * alongs
         if used >= len(out):
-            out = _grown(out)
+            out = grown(out)
         out[used] = run
         used += 1
         starts[m + 1] = used
@@ -103,27 +103,28 @@ def _place(counts, offsets, plan, transpose, flip_y, flip_x):
 
 
 @njit(cache=True, nogil=True)
-def _emit(run, value, new, length, used, out):
+def emit(run, value, new, length, used, out):
     """Add ``length`` pixels of value ``new`` to the run under way."""
     if length <= 0:
         return run, value, used, out
     if new == value:
         return run + length, value, used, out
     if used >= len(out):
-        out = _grown(out)
+        out = grown(out)
     out[used] = run
     return length, new, used + 1, out
 
 
 @njit(cache=True, nogil=True)
-def _grown(out):
+def grown(out):
+    """The same array with room for twice as much."""
     larger = np.empty(2 * len(out), np.int32)
     larger[: len(out)] = out
     return larger
 
 
 @njit(cache=True, nogil=True)
-def _bounds(counts, first, last, height):
+def bounds(counts, first, last, height):
     """(top, left, bottom, right) of one mask; bottom <= top when it is empty."""
     top, left, bottom, right = height, 2147483647, 0, 0
     position = np.int64(0)
