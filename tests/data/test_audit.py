@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from maskwright.data.audit import audit, fix
-from maskwright.data.audit_pictures import alike
+from maskwright.data.audit.findings import CHECKS
+from maskwright.data.audit.pictures import alike
+from maskwright.data.audit.run import audit, fix
 from maskwright.data.dataset import WHOLE, Dataset
-from maskwright.data.findings import CHECKS
 from maskwright.data.source import FileSource
 from maskwright.ops.polygon_checks import crosses_itself, rings_inside
 from maskwright.structures import LabelMap, Record, Region, Shape, Taxonomy

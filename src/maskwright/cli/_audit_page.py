@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from maskwright.data.audit import Report
+from maskwright.data.audit.findings import CHECKS, Finding
+from maskwright.data.audit.run import Report
 from maskwright.data.dataset import Dataset
-from maskwright.data.findings import CHECKS, Finding
 from maskwright.data.rasterize import scene_of
 from maskwright.data.source import Loads
 from maskwright.draw import report as html

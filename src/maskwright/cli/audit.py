@@ -11,9 +11,9 @@ from maskwright.cli._dataset import add_json, add_source, load, require_new
 from maskwright.errors import InputError
 
 if TYPE_CHECKING:
-    from maskwright.data.audit import Report
+    from maskwright.data.audit.findings import Finding
+    from maskwright.data.audit.run import Report
     from maskwright.data.dataset import Dataset
-    from maskwright.data.findings import Finding
 
 _SHOWN = 5
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if args.fix is not None:
         require_new(args.fix)
     from maskwright.cli.progress import Line
-    from maskwright.data.audit import LEVELS, audit, fix
+    from maskwright.data.audit.run import LEVELS, audit, fix
 
     args.lenient = True  # what cannot be used is a finding, not the end
     dataset = load(args, quiet=True)
@@ -74,7 +74,7 @@ def _row(finding: Finding) -> dict[str, Any]:
 
 
 def _print(report: Report, everything: bool) -> None:
-    from maskwright.data.findings import CHECKS
+    from maskwright.data.audit.findings import CHECKS
 
     for check, count in report.counts().items():
         row = CHECKS[check]

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, divide, write."""
-    from maskwright.data.audit_pictures import alike
+    from maskwright.data.audit.pictures import alike
     from maskwright.data.edit import joined, split
     from maskwright.structures import Record
 

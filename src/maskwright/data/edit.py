@@ -36,7 +36,7 @@ def split(
         shares: split -> share of the images; positive, adding up to 1.
         group: the name of an image's group; by default its sequence where it has one, else the image itself.
         together: numbers of images, counted through ``joined(dataset)``, whose groups become one; nearly equal pictures
-            (``audit_pictures.alike``).
+            (``audit.pictures.alike``).
         stratify: spread the classes; otherwise only the number of images is looked at.
         seed: equal seeds give equal splits.
 

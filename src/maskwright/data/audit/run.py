@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from maskwright.data.audit_objects import check_objects, repaired
-from maskwright.data.audit_pictures import check_pictures
+from maskwright.data.audit.findings import CHECKS, Finding
+from maskwright.data.audit.objects import check_objects, repaired
+from maskwright.data.audit.pictures import check_pictures
 from maskwright.data.dataset import Dataset
-from maskwright.data.findings import CHECKS, Finding
 from maskwright.data.source import Loads
 from maskwright.data.tasks import Mapped
 from maskwright.structures import LabelMap, Record

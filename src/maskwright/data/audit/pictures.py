@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from maskwright.data.audit.findings import Finding
 from maskwright.data.dataset import Dataset
-from maskwright.data.findings import Finding
 from maskwright.data.source import Loads
 from maskwright.errors import InputError
 

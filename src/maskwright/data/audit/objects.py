@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from maskwright.data.findings import Finding
+from maskwright.data.audit.findings import Finding
 from maskwright.data.label_maps import read_map, resolve
 from maskwright.errors import InputError
 from maskwright.ops import polygons, rle
