@@ -81,6 +81,16 @@ def save(args: argparse.Namespace, dataset: Dataset) -> int:
     return 0
 
 
+def write_coco_folder(path: Path, dataset: Dataset) -> None:
+    """Write a data set as COCO, its pictures linked beside unless ``path`` is a file."""
+    from maskwright.data import formats
+    from maskwright.data.pictures import place_pictures
+
+    formats.write(path, dataset, "coco")
+    if not path.suffix:
+        place_pictures(dataset, path, formats.place_of(formats.find("coco")))
+
+
 def require_new(path: Path) -> None:
     """Refuse an output that would mix with what is there."""
     if path.is_file() or (path.is_dir() and any(path.iterdir())):

@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskwright.cli._dataset import add_json, add_source, load, require_new
+from maskwright.cli._dataset import add_json, add_source, load, require_new, write_coco_folder
 from maskwright.errors import InputError
 
 if TYPE_CHECKING:
     from maskwright.data.audit.findings import Finding
     from maskwright.data.audit.run import Report
-    from maskwright.data.dataset import Dataset
 
 _SHOWN = 5
 
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
         write(args.report, dataset, report, title=str(args.src))
     if args.fix is not None:
-        _write(args.fix, fix(dataset, report))
+        write_coco_folder(args.fix, fix(dataset, report))
     if args.json:
         figures = {"images": report.images, "objects": report.objects, "counts": report.counts()}
         print(json.dumps({**figures, "findings": [_row(f) for f in report.findings]}))
@@ -90,12 +89,3 @@ def _print(report: Report, everything: bool) -> None:
         number = sum(f.severity == level for f in report.findings)
         said.append(f"{number} {level}{'' if number == 1 else 's'}")
     print(f"{report.images} images, {report.objects} objects: {', '.join(said)}")
-
-
-def _write(path: Path, dataset: Dataset) -> None:
-    from maskwright.data import formats
-    from maskwright.data.pictures import place_pictures
-
-    formats.write(path, dataset, "coco")
-    if not path.suffix:
-        place_pictures(dataset, path, formats.place_of(formats.find("coco")))

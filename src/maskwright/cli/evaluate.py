@@ -1,4 +1,4 @@
-"""``maskwright evaluate``: COCO's numbers of a model on annotated images."""
+"""``maskwright evaluate``: COCO's numbers of a model on annotated images, clean or damaged."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.cli.progress import Download
+from maskwright.data.corruption_table import KINDS, SEVERITIES
+from maskwright.errors import InputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +51,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also write what was found as a COCO result file, for maskwright score: intervals, errors, a report",
     )
+    parser.add_argument(
+        "--corrupt",
+        nargs="*",
+        metavar="KIND",
+        help="measure robustness: clean and damaged pictures, mPC and rPC (Michaelis et al. 2019); WEIGHTS comes "
+        f"before it; without a KIND, or with all, by all 15: {', '.join(KINDS)}",
+    )
+    parser.add_argument(
+        "--severities",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="strengths of --corrupt, 1 (weakest) to 5 (default: all)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
@@ -56,29 +72,69 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from maskwright import zoo
     from maskwright.data.formats.coco import read_coco, result_file
-    from maskwright.evaluate import evaluate
+    from maskwright.evaluate import evaluate, evaluate_corrupted
 
+    damages = _damages(args)
     source = read_coco(args.data, args.images)
     weights = args.weights or args.target or "embedded"
     name = args.model or (args.target if args.weights else None)
     named = (weights,) if name is None else (name, weights)
     model = zoo.load(*named, commercial=args.commercial, progress=Download())
+    options: dict[str, Any] = {
+        "max_per_image": args.max_per_image,
+        "score_threshold": args.score_threshold,
+        "batch_size": args.batch_size,
+        "device": args.device,
+        "precision": args.precision,
+        "workers": args.workers,
+        "kinds": tuple(args.kind or ("mask", "box")),
+        "progress": Counter(),
+    }
+    if damages is not None:
+        kinds, severities = damages
+        figures = evaluate_corrupted(model, source, corruptions=kinds, severities=severities, **options)
+        print(json.dumps(figures) if args.json else robustness(figures))
+        return 0
     with result_file(args.results, source.taxonomy) if args.results else nullcontext() as keep:
-        figures = evaluate(
-            model,
-            source,
-            max_per_image=args.max_per_image,
-            score_threshold=args.score_threshold,
-            batch_size=args.batch_size,
-            device=args.device,
-            precision=args.precision,
-            workers=args.workers,
-            kinds=tuple(args.kind or ("mask", "box")),
-            progress=Counter(),
-            found=keep,
-        )
+        figures = evaluate(model, source, found=keep, **options)
     print(json.dumps(figures) if args.json else table(figures))
     return 0
+
+
+def _damages(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+    """The kinds and severities that were asked for; refused before anything is loaded."""
+    if args.corrupt is None:
+        if args.severities is not None:
+            raise InputError("--severities says how strong the damage of --corrupt is. Add --corrupt, or leave it out.")
+        return None
+    from maskwright.data.corruptions import check
+
+    if args.results is not None:
+        raise InputError("--results keeps what one evaluation found, --corrupt makes many. Leave out one of them.")
+    kinds = KINDS if args.corrupt in ([], ["all"]) else tuple(args.corrupt)
+    severities = SEVERITIES if args.severities is None else tuple(args.severities)
+    check(kinds, severities)
+    return kinds, severities
+
+
+def robustness(figures: Mapping[str, Any]) -> str:
+    """AP of each kind of damage by its strength as text, for masks and for boxes, and the benchmark's two summaries."""
+    from maskwright.evaluate import mean_ap
+
+    rows: Mapping[str, Mapping[str, Any]] = figures["corrupted"]
+    severities = list(next(iter(rows.values())))
+    width = max(map(len, ("clean", *rows)))
+    lines = [f"{figures['images']} images, up to {figures['max_per_image']} objects each"]
+    for what, clean in figures["clean"].items():
+        head = "".join(f"{severity:>8}" for severity in (*severities, "mean"))
+        lines += ["", f"{f'{what} AP':<{width}}{head}"]
+        lines.append(f"{'clean':<{width}}" + " " * 8 * len(severities) + _figure(clean["AP"]))
+        for kind, row in rows.items():
+            values = [row[severity][what]["AP"] for severity in severities]
+            lines.append(f"{kind:<{width}}" + "".join(map(_figure, (*values, mean_ap(values)))))
+        for name in ("mPC", "rPC"):
+            lines.append(f"{name:<{width}}" + " " * 8 * len(severities) + _figure(figures[name][what]))
+    return "\n".join(lines)
 
 
 def table(figures: Mapping[str, Any]) -> str:
@@ -109,14 +165,18 @@ class Counter:
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self.what = ""
 
-    def __call__(self, done: int, total: int) -> None:
-        """``done`` images of ``total`` are measured."""
+    def __call__(self, done: int, total: int, what: str = "evaluate") -> None:
+        """``done`` images of ``total`` are measured; ``what`` is being measured."""
         if self.bar is None:
             from tqdm import tqdm
 
             quiet = not sys.stderr.isatty()
-            self.bar = tqdm(total=total, desc="evaluate", unit=" images", leave=False, disable=quiet)
+            self.bar = tqdm(total=total, unit=" images", leave=False, disable=quiet)
+        if what != self.what:
+            self.what = what
+            self.bar.set_description(what, refresh=False)
         self.bar.update(done - self.bar.n)
         if done >= total:
             self.bar.close()

@@ -114,7 +114,7 @@ def to_semantic(record: Record) -> Record:
     if semantic is None and isinstance(record.panoptic, np.ndarray):
         semantic = _looked_up(record.panoptic, record.ids, record.labels)
     elif semantic is None:
-        runs = _masks(record)
+        runs = outlines_of(record)
         order = np.lexsort((-rle.area(*runs), ~record.crowd))
         semantic = paint_map(*rle.take(*runs, order), record.size, record.labels[order], background=-1)
     return _without_objects(replace(record, semantic=np.asarray(semantic).astype(np.int16), panoptic=None))
@@ -156,7 +156,7 @@ def to_panoptic(record: Record, taxonomy: Taxonomy) -> Record:
         )
     things = np.flatnonzero(np.array(taxonomy.thing, bool)[record.labels])
     own = _chosen(record, np.isin(np.arange(len(record)), things))
-    runs = _masks(own)
+    runs = outlines_of(own)
     order = np.lexsort((rle.area(*runs), own.crowd))[::-1]  # painted first: crowd, then the largest
     ids = paint_map(*rle.take(*runs, order), own.size, own.ids[order])
     labels, segments = list(own.labels), list(own.ids)
@@ -214,8 +214,9 @@ def convert(source: Loads, task: Task) -> Mapped:
 # ---- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _masks(record: Record) -> Runs:
-    """The objects' masks on the record's size, in its order."""
+def outlines_of(record: Record) -> Runs:
+    """The objects' masks on the record's size, in its order; ``InputError`` where one has a box only."""
+    record = resolve(record)
     if any(shape is None for shape in record.shapes):
         count = sum(shape is None for shape in record.shapes)
         raise InputError(f"{record.key}: {count} objects have a box only. Masks cannot be made of boxes.")

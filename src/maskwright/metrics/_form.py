@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 
 Key = int | str
-SIGNED = frozenset({"MOTA", "MOTSA", "sMOTA", "sMOTSA", "signed"})
+SIGNED = frozenset({"MOTA", "MOTSA", "sMOTA", "sMOTSA", "fleiss", "kappa", "signed"})
 """Figures of which -1.0 is a value like any other; they are ``None`` where nothing defines them."""
 
 Kept = TypeVar("Kept")
