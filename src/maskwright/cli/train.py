@@ -1,4 +1,4 @@
-"""``maskwright train``: a model of the table, from COCO annotations to a run directory."""
+"""``maskwright train``: a model of the table, from annotations in any format to a run directory."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ AUGMENT = ("data/transforms.py", "Augment")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("model", metavar="NAME", help="a model of the table (see maskwright models)")
-    parser.add_argument("--train", type=Path, required=True, metavar="JSON", help="COCO annotations to learn from")
-    parser.add_argument("--val", type=Path, metavar="JSON", help="COCO annotations to measure on; chooses the best")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the images (default: beside each JSON, or in images/)"
+        "--train",
+        required=True,
+        metavar="PATH",
+        help="annotations to learn from, in any format; PATH@SPLIT names a split",
+    )
+    parser.add_argument("--val", metavar="PATH", help="annotations to measure on; chooses the best")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images (default: where the format has them)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run directory, new or empty")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out from its newest checkpoint")
@@ -54,9 +59,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, then print the last evaluation."""
     from maskwright import zoo
-    from maskwright.data.formats.coco import read_coco
     from maskwright.data.loader import make_loader
+    from maskwright.data.opening import open_split
     from maskwright.data.samplers import Shuffled
+    from maskwright.data.tasks import things_of
     from maskwright.data.transforms import Augment
     from maskwright.evaluate import evaluate, pair
     from maskwright.train import TrainOptions, seed_all, train
@@ -71,8 +77,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--max-per-image must be 1 or more, got {args.max_per_image}.")
     prepare(args.out, resume=args.resume)
 
-    source = read_coco(args.train, args.images, strict=not args.lenient)
-    val = None if args.val is None else read_coco(args.val, args.images, strict=not args.lenient)
+    options_of_data = {"images": args.images, "strict": not args.lenient}
+    source = things_of(open_split(args.train, "train", **options_of_data))
+    val = None if args.val is None else things_of(open_split(args.val, "val", **options_of_data))
     if val is not None:
         pair(source.taxonomy, val.taxonomy)
     seed_all(options.seed)

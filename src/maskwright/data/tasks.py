@@ -131,7 +131,6 @@ def to_instances(record: Record, taxonomy: Taxonomy) -> Record:
             f"{record.key}: a semantic map cannot become instances: it does not say where one object of a class ends "
             "and the next begins. Annotate objects, or keep the task semantic."
         )
-    record = resolve(record)
     things = np.array(taxonomy.thing, bool)
     return replace(_chosen(record, things[record.labels]), semantic=None, panoptic=None)
 
@@ -209,6 +208,33 @@ def convert(source: Loads, task: Task) -> Mapped:
     if task not in changes:
         raise ValueError(f"a task must be one of {', '.join(changes)}, got {task!r}")
     return Mapped(source, changes[task], taxonomy)
+
+
+def things_of(source: Loads) -> Loads:
+    """A view of the countable objects and classes only; the source itself where there is nothing else.
+
+    Raises:
+        InputError: no class is a thing; later, where an image has a semantic map only.
+    """
+    old = source.taxonomy
+    if all(old.thing):
+        return source
+    kept = [i for i, thing in enumerate(old.thing) if thing]
+    if not kept:
+        raise InputError("the data set has classes of stuff only, which are not counted: it has no instances to learn")
+    taxonomy = Taxonomy(
+        names=tuple(old.names[i] for i in kept),
+        colors=tuple(old.colors[i] for i in kept),
+        source_ids=tuple(old.source_ids[i] for i in kept),
+    )
+    move = np.full(len(old), -1, np.int64)
+    move[kept] = np.arange(len(kept))
+
+    def change(record: Record) -> Record:
+        found = to_instances(record, old)
+        return replace(found, labels=move[found.labels])
+
+    return Mapped(source, change, taxonomy)
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
