@@ -18,7 +18,12 @@ def add_source(parser: argparse.ArgumentParser, name: str = "src", *, several: b
     """The annotations to read, and how."""
     nargs: dict[str, Any] = {"nargs": "+"} if several else {}
     parser.add_argument(name, metavar=name.upper(), type=Path, help="a file or folder of annotations", **nargs)
-    parser.add_argument("--from", dest="source_format", metavar="FORMAT", help="its format (default: recognized)")
+    from maskwright.data.formats import FORMATS
+
+    known = ", ".join(row.name for row in FORMATS)
+    parser.add_argument(
+        "--from", dest="source_format", metavar="FORMAT", help=f"its format (default: recognized): {known}"
+    )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="its pictures, where they do not lie as its format has them"
     )
@@ -28,7 +33,10 @@ def add_source(parser: argparse.ArgumentParser, name: str = "src", *, several: b
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Where to write, and how."""
     parser.add_argument("dst", metavar="DST", type=Path, help="the folder (or JSON file) to write")
-    parser.add_argument("--to", default="coco", metavar="FORMAT", help="the format to write (default: coco)")
+    from maskwright.data.formats import FORMATS
+
+    known = ", ".join(row.name for row in FORMATS if row.writes)
+    parser.add_argument("--to", default="coco", metavar="FORMAT", help=f"what to write (default: coco): {known}")
     parser.add_argument(
         "--pictures",
         choices=("link", "copy", "none"),

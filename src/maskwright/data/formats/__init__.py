@@ -15,11 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from maskwright.data.dataset import WHOLE, Dataset
 from maskwright.errors import InputError
-from maskwright.structures import Record
+
+if TYPE_CHECKING:  # the table is read for help, which must not wait for torch
+    from maskwright.data.dataset import Dataset
+    from maskwright.structures import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,21 @@ class Format:
 
 
 # More particular ones first: the first that recognizes a path reads it.
-FORMATS: tuple[Format, ...] = (Format("coco", "coco_dataset", "COCO instances (JSON)", True),)
+FORMATS: tuple[Format, ...] = (
+    Format("coco", "coco_dataset", "COCO instances (JSON)", True),
+    Format("cityscapes", "cityscapes", "Cityscapes (polygons, id PNGs)", True),
+    Format("mapillary", "mapillary", "Mapillary Vistas 1.2, 2.0"),
+    Format("virtual_kitti", "virtual_kitti", "Virtual KITTI 1, 2"),
+    Format("kitti", "kitti", "KITTI semantic and instance"),
+    Format("mots", "mots", "KITTI MOTS, MOTSChallenge", True),
+    Format("synthia", "synthia", "SYNTHIA (RAND, RAND-CITYSCAPES, sequences, SF, AL)"),
+    Format("camvid", "camvid", "CamVid"),
+    Format("flying_things", "flying_things", "FlyingThings3D"),
+    Format("ai2thor", "ai2thor", "AI2-THOR frames"),
+    Format("davis", "davis", "DAVIS 2016, 2017"),
+    Format("instance_pngs", "instance_pngs", "a mask PNG an object (Data Science Bowl)", True),
+    Format("label_images", "label_images", "label images (microscopy)", True),
+)
 
 
 _ORDER = ("train", "val", "test")  # splits whose names hold these come first
@@ -99,6 +115,8 @@ def place_of(row: Format) -> Callable[[Path, str, Record], Path]:
 
 
 def _default_place(root: Path, split: str, record: Record) -> Path:
+    from maskwright.data.dataset import WHOLE
+
     return root / "images" / record.key if split == WHOLE else root / "images" / split / record.key
 
 
