@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "find the objects in images, files or whole folders",
     "score": "measure result files against annotations, without a model",
     "audit": "find what is wrong with a data set before it costs a training run",
+    "synth": "draw scenes with perfect labels: street, cells, parts, shelf, orchard",
     "agree": "say how far annotators agree, who is apart and where, and join what they say",
     "inspect": "say what a data set is: format, images, classes, sizes, objects",
     "convert": "bring annotations from one format or task to another",
