@@ -39,6 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tensorboardX": ("train/log.py",),
     "tqdm": ("train/log.py", "cli"),
     "safetensors": ("weights",),
+    "yaml": ("data/formats/yolo.py",),
     "onnx": ("export",),
     "onnxruntime": ("export",),
     "fastapi": ("server",),

@@ -52,7 +52,7 @@ def test_the_extras_are_those_promised() -> None:
 
 def test_dependencies_of_the_core_are_imported() -> None:
     """The core stays small: what nothing imports is not installed."""
-    modules = {"pillow": "PIL"}
+    modules = {"pillow": "PIL", "pyyaml": "yaml"}
     code = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
     for need in PROJECT["project"]["dependencies"]:
         name = re.split(r"[\[<>=!~ ;]", need)[0]

@@ -40,19 +40,28 @@ class Format:
 
 # More particular ones first: the first that recognizes a path reads it.
 FORMATS: tuple[Format, ...] = (
+    Format("lvis", "lvis", "LVIS (JSON)"),
+    Format("coco-stuff", "coco_stuff", "COCO-Stuff (JSON or PNG)"),
+    Format("coco-panoptic", "coco_panoptic", "COCO panoptic (JSON and PNG)", True),
     Format("coco", "coco_dataset", "COCO instances (JSON)", True),
+    Format("segment-anything", "segment_anything", "Segment Anything (JSON)", True),
+    Format("open-images", "open_images", "Open Images (CSV and PNG)"),
+    Format("yolo", "yolo", "YOLO-seg (Ultralytics)", True),
+    Format("scene-parsing", "scene_parsing", "ADE20K, 150 classes (PNG)"),
+    Format("ade20k", "ade20k", "ADE20K, full releases (PNG)"),
+    Format("voc", "voc", "Pascal VOC (XML and PNG)", True),
     Format("cityscapes", "cityscapes", "Cityscapes (polygons, id PNGs)", True),
     Format("mapillary", "mapillary", "Mapillary Vistas 1.2, 2.0"),
-    Format("virtual_kitti", "virtual_kitti", "Virtual KITTI 1, 2"),
+    Format("virtual-kitti", "virtual_kitti", "Virtual KITTI 1, 2"),
     Format("kitti", "kitti", "KITTI semantic and instance"),
     Format("mots", "mots", "KITTI MOTS, MOTSChallenge", True),
     Format("synthia", "synthia", "SYNTHIA (RAND, RAND-CITYSCAPES, sequences, SF, AL)"),
     Format("camvid", "camvid", "CamVid"),
-    Format("flying_things", "flying_things", "FlyingThings3D"),
+    Format("flying-things", "flying_things", "FlyingThings3D"),
     Format("ai2thor", "ai2thor", "AI2-THOR frames"),
     Format("davis", "davis", "DAVIS 2016, 2017"),
-    Format("instance_pngs", "instance_pngs", "a mask PNG an object (Data Science Bowl)", True),
-    Format("label_images", "label_images", "label images (microscopy)", True),
+    Format("instance-pngs", "instance_pngs", "a mask PNG an object (Data Science Bowl)", True),
+    Format("label-images", "label_images", "label images (microscopy)", True),
 )
 
 
@@ -106,7 +115,7 @@ def read(
     order = sorted(
         found.splits, key=lambda name: next((i for i, part in enumerate(_ORDER) if part in name), len(_ORDER))
     )
-    return replace(found, splits={name: found.splits[name] for name in order})
+    return replace(found, format=row.name, splits={name: found.splits[name] for name in order})
 
 
 def place_of(row: Format) -> Callable[[Path, str, Record], Path]:

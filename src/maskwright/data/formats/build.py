@@ -64,6 +64,8 @@ class Builder:
             raise InputError(f"{self.path}: the image {key} is there twice. Name each image once.")
         if min(size) < 1:
             raise InputError(f"{self.path}: the image {key} must have a positive height and width, got {size}")
+        if panoptic is not None:
+            self._ids.clear()  # the values of its own map: distinct within an image, as in COCO panoptic
         self._keys[split].add(key)
         self._table = self._tables.setdefault(split, Table())
         self._size = (int(size[0]), int(size[1]))
@@ -98,7 +100,8 @@ class Builder:
             where: what names it in messages: file and line, or file and id.
             box: (x1, y1, x2, y2); by default the outline's.
             crowd: a region of many objects, not told apart.
-            ident: its number, distinct in the data set; by default the next free one.
+            ident: its number, distinct in the data set (in its image, where that has a panoptic map); by default the
+                next free one.
             area: in pixels; by default the outline's.
             track: its identity over time, -1 for none; ``None`` where there is no time.
         """

@@ -125,6 +125,9 @@ def write_coco(path: str | Path, records: Loads | Iterable[Record], taxonomy: Ta
                     "segmentation": _segmentation(shape),
                 }
             )
+    if len({entry["id"] for entry in annotations}) < len(annotations):  # those of panoptic segments repeat
+        for number, entry in enumerate(annotations, 1):
+            entry["id"] = number
     write_json(path, {"images": images, "annotations": annotations, "categories": _categories(taxonomy)})
 
 
@@ -296,7 +299,7 @@ def _locate(names: list[str], path: Path, images: Path | None, check: bool) -> l
 def _complete_size(entry: dict[str, Any], file: Path, path: Path) -> None:
     if "height" not in entry and "width" not in entry and file.is_file():
         entry["height"], entry["width"] = image_size(file)
-    if not all(_is_int(entry.get(side)) and entry[side] > 0 for side in ("height", "width")):
+    if not all(_is_int(entry.get(side)) and 0 < entry[side] < 1 << 31 for side in ("height", "width")):
         got = f"{entry.get('height')} and {entry.get('width')}"
         raise InputError(f"{path}: image {entry['id']} must have a positive integer height and width, got {got}")
 
@@ -310,7 +313,7 @@ def _refuse_repeats(values: Sequence[Any], what: str, path: Path) -> None:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
 
 
 def _is_color(value: Any) -> bool:

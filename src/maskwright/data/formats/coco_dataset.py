@@ -74,6 +74,8 @@ def _files(path: Path) -> dict[str, Path]:
                 found.setdefault(file.stem.removeprefix(_PREFIX), file)
         if found:
             break
+    named = {split: file for split, file in found.items() if file.name.startswith(_PREFIX)}
+    found = named or found  # beside them may lie captions, key points and stuff of the same pictures
     return {WHOLE: next(iter(found.values()))} if len(found) == 1 and "annotations" in found else found
 
 

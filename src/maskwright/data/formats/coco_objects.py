@@ -67,7 +67,7 @@ def parse_object(
         problems: collects what is wrong.
     """
     ident = raw.get("id")
-    if not isinstance(ident, int) or isinstance(ident, bool):
+    if not isinstance(ident, int) or isinstance(ident, bool) or not -(1 << 63) <= ident < 1 << 63:
         problems.add("no integer id (counted from 0 in the file)", position)
         return None
     try:
