@@ -43,6 +43,11 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         default="link",
         help="bring the pictures along: as hard links, which cost no space (default), copied, or not at all",
     )
+    parser.add_argument(
+        "--overlap",
+        choices=("refuse", "cover"),
+        help="where a format has one object a pixel: refuse objects that overlap (default), or let later ones cover",
+    )
     add_json(parser)
 
 
@@ -71,7 +76,7 @@ def save(args: argparse.Namespace, dataset: Dataset) -> int:
     require_new(args.dst)
     row = formats.find(args.to, writes=True)
     how = args.pictures if not args.dst.suffix else "none"
-    formats.write(args.dst, dataset, row.name)
+    formats.write(args.dst, dataset, row.name, **({} if args.overlap is None else {"overlap": args.overlap}))
     place_pictures(dataset, args.dst, formats.place_of(row), how)
     splits = {name: len(source) for name, source in dataset.splits.items()}
     objects = sum(len(source.record(i)) for source in dataset.splits.values() for i in range(len(source)))

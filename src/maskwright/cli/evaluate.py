@@ -23,9 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="WEIGHTS",
         help="a run directory, a checkpoint, a published name, or embedded, which ships with the package (default)",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO annotations to measure against")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the images (default: beside the JSON, or in images/)"
+        "--data",
+        required=True,
+        metavar="PATH",
+        help="annotations to measure against, any format; PATH@SPLIT for a split",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images (default: where the format has them)"
     )
     parser.add_argument("--weights", help="the same as WEIGHTS; then WEIGHTS may name the model")
     parser.add_argument("--model", help="the model of a checkpoint that does not say it itself (see maskwright models)")
@@ -44,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
     parser.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="32", help="default: 32")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images (default: 2)")
+    parser.add_argument("--lenient", action="store_true", help="leave broken objects out instead of refusing the file")
     parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
     parser.add_argument(
         "--results",
@@ -71,11 +77,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from maskwright import zoo
-    from maskwright.data.formats.coco import read_coco, result_file
+    from maskwright.data.formats.coco import result_file
+    from maskwright.data.opening import open_split
+    from maskwright.data.tasks import things_of
     from maskwright.evaluate import evaluate, evaluate_corrupted
 
     damages = _damages(args)
-    source = read_coco(args.data, args.images)
+    source = things_of(open_split(args.data, "val", images=args.images, strict=not args.lenient))
     weights = args.weights or args.target or "embedded"
     name = args.model or (args.target if args.weights else None)
     named = (weights,) if name is None else (name, weights)
@@ -176,7 +184,7 @@ class Counter:
             self.bar = tqdm(total=total, unit=" images", leave=False, disable=quiet)
         if what != self.what:
             self.what = what
-            self.bar.set_description(what, refresh=False)
+            self.bar.set_description(what)
         self.bar.update(done - self.bar.n)
         if done >= total:
             self.bar.close()

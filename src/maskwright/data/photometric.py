@@ -12,6 +12,9 @@ from torch import Tensor
 _GRAY = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601 luma
 _TO_YIQ = np.array(((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135)))
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
+_WAVELENGTHS = np.array((611e-9, 549e-9, 464e-9))  # meters; where the primaries of sRGB are strongest
+_DAYLIGHT = 1e6 / 6504.0  # mireds of sRGB's white (D65)
+_SECOND_RADIATION = 1.438777e-2  # meter kelvin (CODATA 2018)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,8 @@ class Photometric:
     Attributes:
         saturation: factor of the distance from gray; 0 is gray.
         hue: turn of the hue in turns (1 is all the way round), about the gray axis of YIQ.
+        temperature: shift of the light's color in mireds (10^6 / kelvin): positive is warmer, 150 is the step from
+            daylight to a halogen lamp, -80 goes to the light of a blue sky; the luma of gray stays.
         gamma: exponent of the values in 0..1.
         brightness: factor of the values.
         contrast: factor of the distance from the picture's mean luma.
@@ -32,6 +37,7 @@ class Photometric:
 
     saturation: float = 1.0
     hue: float = 0.0
+    temperature: float = 0.0
     gamma: float = 1.0
     brightness: float = 1.0
     contrast: float = 1.0
@@ -59,12 +65,12 @@ class Photometric:
         return torch.from_numpy(pixels) if pixels.flags.writeable else torch.from_numpy(pixels.copy())
 
     def _matrix(self) -> np.ndarray | None:
-        if self.saturation == 1.0 and self.hue == 0.0:
+        if self.saturation == 1.0 and self.hue == 0.0 and self.temperature == 0.0:
             return None
         cos, sin = np.cos(2 * np.pi * self.hue), np.sin(2 * np.pi * self.hue)
         turned = _FROM_YIQ @ np.array(((1, 0, 0), (0, cos, -sin), (0, sin, cos))) @ _TO_YIQ
         gray = np.tile(_GRAY, (3, 1))
-        return (gray + self.saturation * (np.eye(3) - gray)) @ turned
+        return light_gains(self.temperature)[:, None] * ((gray + self.saturation * (np.eye(3) - gray)) @ turned)
 
     def _table(self, pixels: np.ndarray) -> np.ndarray | None:
         if self.gamma == self.brightness == self.contrast == 1.0 and not self.invert:
@@ -72,12 +78,25 @@ class Photometric:
         values = np.arange(256, dtype=np.float64)
         values = self.brightness * 255.0 * (values / 255.0) ** self.gamma
         if self.contrast != 1.0:
-            # The color matrix keeps luma, so the mean may be taken before it.
+            # The color matrix keeps luma, so the mean may be taken before it (a colored light moves it by a little).
             histogram = _GRAY @ _histograms(pixels)
             mean = float(histogram @ np.clip(values, 0, 255)) / max(float(histogram.sum()), 1e-9)
             values = mean + self.contrast * (values - mean)
         values = np.clip(values, 0, 255)
         return (np.where(self.invert, 255.0 - values, values) + 0.5).astype(np.uint8)
+
+
+def light_gains(mireds: float) -> np.ndarray:
+    """Factors of red, green and blue values, float64 [3], when a black body's light is ``mireds`` warmer than daylight.
+
+    Planck's law at the primaries' wavelengths, relative to 6504 K, to the power of 1 / 2.2 because values are encoded,
+    and scaled so that gray keeps its luma. Mireds are limited to 1000 K and warmer than any sky (10 mireds).
+    """
+    inverse = np.clip(_DAYLIGHT + mireds, 10.0, 1000.0) * 1e-6
+    exponent = _SECOND_RADIATION / _WAVELENGTHS
+    ratio = np.expm1(exponent * _DAYLIGHT * 1e-6) / np.expm1(exponent * inverse)
+    gains = ratio ** (1 / 2.2)
+    return gains / (_GRAY @ gains)
 
 
 @njit(cache=True, nogil=True)

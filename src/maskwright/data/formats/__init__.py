@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,10 +134,20 @@ def _place_of_split(name: str) -> int:
     return next((i for i, part in enumerate(_ORDER) if part in name), len(_ORDER))
 
 
-def write(path: str | Path, dataset: Dataset, format: str) -> None:
+def write(path: str | Path, dataset: Dataset, format: str, **options: Any) -> None:
     """Write the annotations of a data set.
+
+    Args:
+        path: the folder, or file, to write.
+        dataset: what to write.
+        format: a name of a format that is written.
+        options: what the format's own ``write`` takes besides, such as ``overlap="cover"``.
 
     Raises:
         InputError: the format is not written, cannot hold what the data set has, or ``path`` cannot be written.
     """
-    find(format, writes=True).load().write(Path(path), dataset)
+    writer = find(format, writes=True).load().write
+    unknown = [name for name in options if name not in signature(writer).parameters]
+    if unknown:
+        raise InputError(f"the format {format} has no option {', '.join(unknown)}")
+    writer(Path(path), dataset, **options)
