@@ -14,18 +14,19 @@ from maskwright.data import corruptions as damage
 from maskwright.data.loader import make_loader
 from maskwright.data.rasterize import scene_of
 from maskwright.data.samplers import Sequential
+from maskwright.data.source import Loads
 from maskwright.data.transforms import ToSize
 from maskwright.errors import InputError
 from maskwright.metrics.average_precision import CocoAP
 from maskwright.nn.modes import autocast, evaluating
 from maskwright.ops.hardware import choose_device, choose_precision
-from maskwright.protocols import Metric, Model, Source
+from maskwright.protocols import Metric, Model
 from maskwright.structures import Record, Scene, Taxonomy
 
 
 def evaluate(
     model: Model,
-    source: Source,
+    source: Loads,
     *,
     max_per_image: int = 100,
     score_threshold: float | None = None,
@@ -107,7 +108,7 @@ def evaluate(
 
 def evaluate_corrupted(
     model: Model,
-    source: Source,
+    source: Loads,
     *,
     corruptions: Sequence[str] = damage.KINDS,
     severities: Sequence[int] = damage.SEVERITIES,
@@ -143,7 +144,7 @@ def evaluate_corrupted(
     runs = [(kind, severity) for kind in corruptions for severity in severities]
     total = (1 + len(runs)) * len(source)
 
-    def measure(images: Source, number: int, what: str) -> dict[str, Any]:
+    def measure(images: Loads, number: int, what: str) -> dict[str, Any]:
         def told(done: int, of: int) -> None:
             if progress is not None:
                 progress(number * of + done, total, what)

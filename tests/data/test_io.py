@@ -183,3 +183,22 @@ def test_find_images(tmp_path: Path) -> None:
             find_images([item])
     with pytest.raises(InputError, match="at least one"):
         find_images([])
+
+
+def test_sizes_come_from_headers(tmp_path: Path) -> None:
+    """Also of a PNG whose pixels are broken, and of one whose EXIF block comes after them."""
+    path = tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(path, exif=exif)
+    assert image_size(path) == (40, 20)
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    tail = data.index(b"IEND") - 4
+    path.write_bytes(data[:start] + data[end:tail] + data[start:end] + data[tail:])
+    assert image_size(path) == (40, 20)
+    assert read_image(path).shape == (3, 40, 20)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    assert image_size(path) == (20, 40)

@@ -60,6 +60,8 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(H, W) of the upright picture, from the file's header; ``InputError`` as ``read_image``."""
     with open_image(Path(path)) as image:
         width, height = image.size
+        if width == height or (image.format == "PNG" and "exif" not in image.info and not _has_late_exif(Path(path))):
+            return height, width  # asking PIL for the EXIF block of a PNG would decode it
         return (width, height) if _orientation(image) in _SWAPS_SIDES else (height, width)
 
 
@@ -139,6 +141,17 @@ def open_image(path: Path) -> Image.Image:
         raise InputError(f"{path} declares too many pixels to be read at once: {error} Tile it first.") from error
     except _BROKEN as error:
         raise InputError(f"cannot read the picture {path}: {error}.") from error
+
+
+def _has_late_exif(path: Path) -> bool:
+    """Whether a PNG has its EXIF block after its pixels, as PNG 1.5 allows; reads chunk headers only."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            if head[4:] == b"eXIf":
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    return False
 
 
 def _orientation(image: Image.Image) -> int:

@@ -22,6 +22,8 @@ from maskwright.structures import Record, Shape, Taxonomy
 Task = Literal["instances", "semantic", "panoptic"]
 Runs = tuple[np.ndarray, np.ndarray]
 
+_MOST_SEGMENTS = 1 << 22  # ids of objects; those of stuff follow, and all must be colors
+
 
 class Mapped(Base):
     """A source whose records are changed on the way; pixels stay.
@@ -139,8 +141,8 @@ def to_panoptic(record: Record, taxonomy: Taxonomy) -> Record:
     """Segments that cover every pixel at most once: things by object, stuff by class.
 
     Objects are taken from small to large, each where nothing is yet; stuff fills what is left, from the semantic map;
-    a pixel that is of a thing's class but of no object stays void. Objects that vanish are dropped. A panoptic map is
-    kept as it is.
+    a pixel that is of a thing's class but of no object stays void. Objects that vanish are dropped. Ids are kept where
+    all of them can be colors, else numbered anew. A panoptic map is kept as it is.
 
     Raises:
         InputError: an object has no outline; there is no semantic map and the taxonomy has stuff.
@@ -155,6 +157,8 @@ def to_panoptic(record: Record, taxonomy: Taxonomy) -> Record:
         )
     things = np.flatnonzero(np.array(taxonomy.thing, bool)[record.labels])
     own = _chosen(record, np.isin(np.arange(len(record)), things))
+    if len(own) and not 0 < own.ids.min() <= own.ids.max() <= _MOST_SEGMENTS:  # COCO's crowds have ids of 12 digits
+        own = replace(own, ids=np.arange(1, len(own) + 1))
     runs = outlines_of(own)
     order = np.lexsort((rle.area(*runs), own.crowd))[::-1]  # painted first: crowd, then the largest
     ids = paint_map(*rle.take(*runs, order), own.size, own.ids[order])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from struct import pack, unpack
 from typing import Any
 
 import numpy as np
@@ -190,41 +192,46 @@ def measured(
     shape: Shape, size: tuple[int, int], box: Sequence[float] | None
 ) -> tuple[str, Shape, tuple[float, ...], float]:
     """What is wrong with an outline ("" for nothing), the outline, its box and its area in pixels."""
-    nothing: tuple[str, Shape, tuple[float, ...], float] = ("", None, (), 0.0)
-    area = 0.0
     if isinstance(shape, tuple):
-        far = np.array((size[1], size[0]), np.float64) * _FAR
         if not shape or any(r.ndim != 2 or r.shape[1] != 2 or len(r) < 3 for r in shape):
-            return ("a polygon with fewer than three points", *nothing[1:])
-        points = np.concatenate(shape)
-        if not np.isfinite(points).all():
-            return ("a coordinate that is not finite", *nothing[1:])
-        if (points < -far).any() or (points > 2 * far).any():
-            return ("a polygon far outside its picture", *nothing[1:])
-        own = (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
+            return _wrong("a polygon with fewer than three points")
+        points = shape[0] if len(shape) == 1 else np.concatenate(shape)
+        low, high = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        if not all(map(math.isfinite, (*low, *high))):
+            return _wrong("a coordinate that is not finite")
+        height, width = size
+        if min(low[0] + _FAR * width, low[1] + _FAR * height) < 0 or high[0] > 2 * width or high[1] > 2 * height:
+            return _wrong("a polygon far outside its picture")
+        own: tuple[float, ...] = (*low, *high)
         area = float(polygons.rasterize(list(shape), size)[1::2].sum())
     elif isinstance(shape, dict):
         try:
             counts, offsets = rle.from_coco([shape], size)
         except InputError:
-            return ("run-lengths that do not fit the picture", *nothing[1:])
+            return _wrong("run-lengths that do not fit the picture")
         area = float(counts[1::2].sum())
         if not area:
-            return ("a mask without pixels", *nothing[1:])
+            return _wrong("a mask without pixels")
         own = tuple(rle.boxes(counts, offsets, size[0])[0].tolist())
         shape = {"size": size, "counts": rle.compress(counts)}
+    elif box is None:
+        return _wrong("a region without its box" if isinstance(shape, Region) else "neither a box nor an outline")
     else:
-        if box is None:
-            return ("neither a box nor an outline", *nothing[1:])
-        own = tuple(float(v) for v in box)
-        area = (own[2] - own[0]) * (own[3] - own[1])
+        own, area = tuple(float(v) for v in box), -1.0
     if box is not None:
         own = tuple(float(v) for v in box)
-    if len(own) != 4 or not np.isfinite(own).all():
-        return ("a box that is not four finite numbers", *nothing[1:])
-    low = np.array(own, np.float32)
-    if not (low[2] > low[0] and low[3] > low[1]):
-        return ("a box without area", *nothing[1:])
-    if isinstance(shape, Region) and box is None:
-        return ("a region without its box", *nothing[1:])
+        if len(own) != 4 or not all(map(math.isfinite, own)):
+            return _wrong("a box that is not four finite numbers")
+        area = (own[2] - own[0]) * (own[3] - own[1]) if area < 0 else area
+    if not (_single(own[2]) > _single(own[0]) and _single(own[3]) > _single(own[1])):
+        return _wrong("a box without area")
     return "", shape, own, area
+
+
+def _wrong(what: str) -> tuple[str, Shape, tuple[float, ...], float]:
+    return what, None, (), 0.0
+
+
+def _single(value: float) -> float:
+    """Rounded to single precision, in which boxes are kept and a sliver may lose its area."""
+    return unpack("f", pack("f", value))[0] if abs(value) < 3e38 else math.inf
