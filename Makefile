@@ -28,6 +28,7 @@ bench: .venv/dev.stamp
 
 docs: .venv/dev.stamp
 	$(BIN)/python docs/models.py
+	$(BIN)/python docs/formats.py
 
 .venv/uv.stamp:
 	$(PYTHON) -m venv .venv

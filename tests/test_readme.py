@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -64,13 +66,20 @@ def test_the_readme_shows_every_command() -> None:
 def test_commands_run(folder: Path) -> None:
     """In order, since later ones use what earlier ones wrote."""
     for line in commands():
-        words = line.split()
+        words = shlex.split(line)
         assert words[0] == "maskwright", line
         words = [sys.executable, "-m", "maskwright", *words[1:], *SHORTER.get(words[1], [])]
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     assert (folder / "out" / "results.json").is_file()
     assert (folder / "runs" / "mine" / "best.safetensors").is_file()
+
+
+def test_made_pages_are_up_to_date() -> None:
+    """``make docs`` was run after the tables that the pages show were changed."""
+    for script, page in (("formats.py", "data.md"), ("models.py", "models.md")):
+        found = runpy.run_path(str(ROOT / "docs" / script))
+        assert found.get("made", found.get("page"))() == (ROOT / "docs" / page).read_text(), page
 
 
 def test_python_runs(folder: Path) -> None:
