@@ -39,7 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tensorboardX": ("train/log.py",),
     "tqdm": ("train/log.py", "cli"),
     "safetensors": ("weights",),
-    "yaml": ("data/formats/yolo.py",),
+    "yaml": ("data/formats/yolo",),
     "onnx": ("export",),
     "onnxruntime": ("export",),
     "fastapi": ("server",),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OPTIONS = ("train/options.py", "TrainOptions")
 AUGMENT = ("data/transforms.py", "Augment")
+CONDITIONS = ("data/conditions.py", "Conditions")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +55,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     add_flags(parser, "training", *OPTIONS)
     add_flags(parser, "changes of the pictures, on top of those that fit the model's own size", *AUGMENT)
+    add_flags(parser, "weather, light, optics and compression", *CONDITIONS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, then print the last evaluation."""
     from maskwright import zoo
+    from maskwright.data.compose import with_partners
+    from maskwright.data.conditions import Conditions
     from maskwright.data.loader import make_loader
     from maskwright.data.opening import open_split
     from maskwright.data.samplers import Shuffled
@@ -70,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
 
     # Everything that can be refused is refused before data are read or a model is built.
     options = TrainOptions(**given(args, *OPTIONS))
-    changes = given(args, *AUGMENT)
+    changes, weather = given(args, *AUGMENT), given(args, *CONDITIONS)
     Augment(**changes)
+    conditions = Conditions(**weather) if weather else None
     zoo.entry(args.model)
     if args.max_per_image < 1:
         raise InputError(f"--max-per-image must be 1 or more, got {args.max_per_image}.")
@@ -85,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     seed_all(options.seed)
     model: Any = _model(args, source.taxonomy)
     order = Shuffled(source, options.batch_size, seed=options.seed, group=True)
-    augment = _augment(model.resize, changes)
+    augment = with_partners(_augment(model.resize, changes), source, conditions)
     loader = make_loader(source, augment, order, workers=options.workers, multiple=model.size_divisor)
 
     def measure(network: Any) -> dict[str, Any]:

@@ -63,6 +63,10 @@ class Placement:
         """Whether the result's pixels are the window's, unresized and unturned."""
         return self.canvas == self.window[2:] and not (self.transpose or self.flip_y or self.flip_x)
 
+    def leaves(self, size: tuple[int, int]) -> bool:
+        """Whether a picture of ``size`` comes out as it went in."""
+        return self.moves_nothing and self.window == (0, 0, *size)
+
     def pixels(self, image: Tensor) -> Tensor:
         """Apply to a picture [3, H, W]: a contiguous tensor [3, h, w] of the same dtype."""
         y, x, height, width = self.window
@@ -86,19 +90,17 @@ class Placement:
             for start, side, to in zip(self.window[:2], self.window[2:], self.canvas, strict=True)
         )
         y, x, height, width = self.window
-        if self.canvas == (height, width):
-            out = values[y : y + height, x : x + width]
-        else:
-            out = values[rows[:, None], columns]
+        unresized = self.canvas == (height, width)
+        out = values[y : y + height, x : x + width] if unresized else values[rows[:, None], columns]
         out = out.T if self.transpose else out
         out = out[::-1] if self.flip_y else out
-        return np.ascontiguousarray(out[:, ::-1] if self.flip_x else out)
+        return np.array(out[:, ::-1] if self.flip_x else out, order="C")
 
     def holds(self, boxes: np.ndarray) -> np.ndarray:
         """bool [N]: file boxes [N, 4] that lie wholly, within half a file pixel, in the window."""
         y, x, height, width = self.window
         near, far = np.array((x, y)) - 0.5, np.array((x + width, y + height)) + 0.5
-        return np.concatenate([boxes[:, :2] >= near, boxes[:, 2:] <= far], axis=1).all(axis=1)
+        return np.logical_and.reduce(np.concatenate([boxes[:, :2] >= near, boxes[:, 2:] <= far], axis=1), axis=1)
 
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Apply to points float64 [K, 2], x then y; the result may lie outside the canvas."""

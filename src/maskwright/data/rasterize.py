@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -74,7 +75,10 @@ def _objects_scene(record: Record, placement: Place, min_visible: float) -> Scen
         sliver = kept & (kept_share < min_visible) & ~placement.holds(record.boxes)[near]
         kept &= ~sliver
     chosen = np.flatnonzero(kept)
-    masks = Masks.from_arrays(*rle.take(counts, offsets, chosen), placement.size)
+    if len(chosen) < len(near):
+        masks = Masks.from_arrays(*rle.take(counts, offsets, chosen), placement.size)
+    else:
+        masks = Masks.from_arrays(counts, offsets, placement.size)
     index = near[chosen]
     segments = Segments(
         size=placement.size,
@@ -150,35 +154,47 @@ def cut_ids(record: Record, placement: Placement) -> np.ndarray:
 
 def _place(record: Record, placement: Place, near: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Runs on the canvas of the objects ``near``, and which of them have no outline (their boxes are filled)."""
-    warp = isinstance(placement, Warp)
     shapes = [record.shapes[i] for i in near.tolist()]
     stored = [shape for shape in shapes if isinstance(shape, dict)]
-    runs, starts = rle.from_coco(stored, record.size)
-    if stored and warp:
+    runs, starts = np.zeros(0, np.int32), np.zeros(1, np.int64)
+    if stored:
+        runs, starts = rle.from_coco(stored, record.size)
+    if stored and isinstance(placement, Warp):
         runs, starts = placement.runs(runs, starts)
-    elif stored and not (placement.moves_nothing and placement.window == (0, 0, *record.size)):
+    elif stored and isinstance(placement, Placement) and not placement.leaves(record.size):
         runs, starts = place_runs(runs, starts, record.size, placement)
     if len(stored) == len(shapes):
         return runs, starts, np.zeros(len(near), bool)
-    ready = iter(np.split(runs, starts[1:-1]))
-    lost = np.zeros(len(near), bool)
-    pieces: list[np.ndarray] = []
-    for k, (i, shape) in enumerate(zip(near.tolist(), shapes, strict=True)):
-        if isinstance(shape, dict):
-            pieces.append(next(ready))
-            continue
-        if shape is None:
-            lost[k] = True
+    lost = np.array([shape is None for shape in shapes])
+    outlines: list[Sequence[np.ndarray]] = []
+    for i, shape in zip(near.tolist(), shapes, strict=True):
+        if isinstance(shape, tuple):
+            outlines.append(shape)
+        elif shape is None:
             x1, y1, x2, y2 = record.boxes[i].astype(np.float64)
-            shape = (np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]),)
-        assert isinstance(shape, tuple)
-        if warp:
-            pieces.append(placement.rasterize(shape))
-        else:
-            pieces.append(polygons.rasterize([placement.points(ring) for ring in shape], placement.size))
+            outlines.append((np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]),))
+    if isinstance(placement, Warp):
+        drawn = iter([placement.rasterize(rings) for rings in outlines])
+    else:
+        drawn = iter([polygons.rasterize(rings, placement.size) for rings in _moved(outlines, placement)])
+    ready = iter(np.split(runs, starts[1:-1]))
+    pieces = [next(ready if isinstance(shape, dict) else drawn) for shape in shapes]
     offsets = np.zeros(len(pieces) + 1, np.int64)
     np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
     return np.concatenate(pieces).astype(np.int32, copy=False), offsets, lost
+
+
+def _moved(outlines: list[Sequence[np.ndarray]], placement: Placement) -> Iterator[Sequence[np.ndarray]]:
+    """The outlines on the canvas, all points moved at once: numpy's cost is in the calls."""
+    rings = [ring for outline in outlines for ring in outline]
+    if not rings:
+        yield from outlines
+        return
+    moved = np.split(placement.points(np.concatenate(rings)), np.cumsum([len(ring) for ring in rings])[:-1])
+    first = 0
+    for outline in outlines:
+        yield moved[first : first + len(outline)]
+        first += len(outline)
 
 
 def _boxes_only(record: Record, placement: Place, reach: np.ndarray, near: np.ndarray, min_visible: float) -> Scene:
@@ -206,13 +222,21 @@ def _visible_boxes(record: Record, placement: Place) -> np.ndarray:
 def _extents(record: Record) -> np.ndarray:
     """Boxes in file pixels around the outlines: an annotated box may be too small, so polygons speak for themselves."""
     extents = record.boxes.astype(np.float64)
+    rings: list[np.ndarray] = []
+    owners: list[int] = []
     for i, shape in enumerate(record.shapes):
-        if isinstance(shape, tuple) and shape:
-            low = np.min([ring.min(axis=0) for ring in shape], axis=0)
-            high = np.max([ring.max(axis=0) for ring in shape], axis=0)
-            extents[i] = (*(low - 1), *(high + 1))
+        if isinstance(shape, tuple):
+            known = [ring for ring in shape if len(ring)]
+            rings += known
+            owners += [i] * len(known)
         elif isinstance(shape, dict):
             extents[i] += (-1, -1, 1, 1)
+    if rings:
+        starts = np.cumsum([0, *(len(ring) for ring in rings[:-1])])
+        points = np.concatenate(rings)
+        extents[owners] = (np.inf, np.inf, -np.inf, -np.inf)
+        np.minimum.at(extents[:, :2], owners, np.minimum.reduceat(points, starts) - 1)
+        np.maximum.at(extents[:, 2:], owners, np.maximum.reduceat(points, starts) + 1)
     return extents
 
 

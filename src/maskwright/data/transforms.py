@@ -1,19 +1,22 @@
 """Augmentation: random numbers are drawn once, then applied to pixels and outlines alike.
 
-``Augment`` draws a ``Placement`` (geometry) and a ``Photometric`` (color) for each sample. Outlines are rasterized
-once, after the crop; pixels are resampled once.
+``Augment`` draws a ``Placement`` or ``Warp`` (geometry) and a ``Photometric`` (color) for each sample. Outlines are
+rasterized once, after the crop; pixels are resampled once. What needs other samples too (copy-paste, mosaic, mixup) is
+drawn here and done in ``compose``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from maskwright.data.photometric import Photometric
 from maskwright.data.placement import Placement
-from maskwright.data.rasterize import scene_of
+from maskwright.data.rasterize import Place, scene_of
+from maskwright.data.warp import Warp, turn_and_shear
 from maskwright.data.window import draw_window
 from maskwright.errors import InputError
 from maskwright.structures import Geometry, Record, Resize, Sample
@@ -45,6 +48,22 @@ class Augment:
     """Probability that the crop is drawn around an object chosen at random instead of anywhere."""
     min_visible: float = 0.0
     """An object of which the crop leaves less than this fraction becomes a region to ignore."""
+    rotate: tuple[float, float] = (0.0, 0.0)
+    """Range of an angle in degrees, clockwise, by which the crop is turned about its center."""
+    shear: tuple[float, float] = (0.0, 0.0)
+    """Range of an angle in degrees by which upright lines are slanted."""
+    elastic: float = 0.0
+    """Largest displacement, in pixels, of a smooth random deformation (cells); at most a quarter of elastic-spacing."""
+    elastic_spacing: float = 64.0
+    """Distance in pixels between independent displacements: the larger, the smoother."""
+    outside: Literal["constant", "reflect"] = "constant"
+    """What a turn brings in from outside the picture: gray, or the picture mirrored, which labels then ignore."""
+    copy_paste: float = 0.0
+    """Probability of pasting some objects of another picture (Ghiasi et al. 2021)."""
+    mosaic: float = 0.0
+    """Probability of a crop put together of four pictures (Bochkovskiy et al. 2020)."""
+    mixup: float = 0.0
+    """Probability of blending with another picture, the objects of both kept (Zhang et al. 2019)."""
     brightness: float = 0.0
     """Largest relative change of brightness."""
     contrast: float = 0.0
@@ -53,6 +72,8 @@ class Augment:
     """Largest relative change of saturation."""
     hue: float = 0.0
     """Largest turn of the hue, in turns (0.5 reaches the opposite color)."""
+    temperature: float = 0.0
+    """Largest shift of the light's color temperature, in mireds (10^6 / kelvin)."""
     gamma: tuple[float, float] = (1.0, 1.0)
     """Range of the exponent on the values, drawn with a uniform logarithm."""
     invert: float = 0.0
@@ -69,10 +90,14 @@ class Augment:
     """Range of the noise's standard deviation, in 0..255."""
 
     def __post_init__(self) -> None:
-        for name in ("hflip", "vflip", "crop_on_object", "min_visible", "invert", "grayscale", "blur", "noise"):
+        for name in (
+            "hflip", "vflip", "crop_on_object", "min_visible", "invert", "grayscale", "blur", "noise",
+            "copy_paste", "mosaic", "mixup",
+        ):  # fmt: skip
             _require(0 <= getattr(self, name) <= 1, name, "a fraction from 0 to 1", getattr(self, name))
         for name in ("brightness", "contrast", "saturation"):
             _require(0 <= getattr(self, name) < 1, name, "at least 0 and below 1", getattr(self, name))
+        _require(self.temperature >= 0, "temperature", "at least 0", self.temperature)
         _require(0 <= self.hue <= 0.5, "hue", "from 0 to 0.5", self.hue)
         for name in ("scale", "gamma", "blur_sigma", "noise_sigma"):
             value = getattr(self, name)
@@ -80,13 +105,22 @@ class Augment:
         _require(all(side > 0 for side in self.short), "short", "positive lengths", self.short)
         _require(self.long is None or self.long > 0, "long", "a positive length", self.long)
         _require(self.crop is None or min(self.crop) > 0, "crop", "a positive height and width", self.crop)
-        for name in ("fit", "keep_whole", "crop_on_object"):
+        for name, limit in (("rotate", 360), ("shear", 60)):
+            low, high = getattr(self, name)
+            _require(-limit <= low <= high <= limit, name, f"a rising range within +-{limit} degrees", (low, high))
+        _require(self.elastic_spacing > 0, "elastic_spacing", "positive", self.elastic_spacing)
+        _require(
+            0 <= self.elastic <= self.elastic_spacing / 4, "elastic", "at most a quarter of elastic_spacing",
+            self.elastic,
+        )  # fmt: skip
+        _require(self.outside in ("constant", "reflect"), "outside", "constant or reflect", self.outside)
+        for name in ("fit", "keep_whole", "crop_on_object", "mosaic"):
             _require(not getattr(self, name) or self.crop is not None, name, "used with crop", getattr(self, name))
         _require(not (self.fit and self.short), "fit", "used without short", self.fit)
 
-    def draw(self, record: Record, rng: np.random.Generator) -> tuple[Placement, Photometric]:
+    def draw(self, record: Record, rng: np.random.Generator) -> tuple[Place, Photometric]:
         """Draw what will happen to one picture. ``rasterize.cut_ids(record, placement)`` says what a crop cuts."""
-        return self._draw_placement(record, rng), self._draw_photometric(rng)
+        return self._turned(self._draw_placement(record, rng), record, rng), self._draw_photometric(rng)
 
     def __call__(self, record: Record, image: Tensor, rng: np.random.Generator) -> Sample:
         """Draw and apply.
@@ -95,13 +129,42 @@ class Augment:
             record: outlines in file pixels.
             image: uint8 [3, H, W] of the record's size; it is not changed.
             rng: where randomness comes from; equal generators give equal samples.
+
+        Raises:
+            ValueError: an option needs other samples, which only ``compose.with_partners`` can give.
         """
+        if self.needs_partners:
+            raise ValueError("copy_paste, mosaic and mixup need a source: call compose.with_partners(augment, source)")
         placement, photometric = self.draw(record, rng)
         return Sample(
             key=record.key,
             image=photometric(placement.pixels(image)),
             scene=scene_of(record, placement, min_visible=self.min_visible),
             geometry=Geometry(valid=placement.size, original=record.size, scale=placement.scale),
+        )
+
+    @property
+    def needs_partners(self) -> bool:
+        """Whether samples are made of several pictures (``compose.with_partners``)."""
+        return max(self.copy_paste, self.mosaic, self.mixup) > 0
+
+    def _turned(self, placement: Placement, record: Record, rng: np.random.Generator) -> Place:
+        """The placement and what ``rotate``, ``shear`` and ``elastic`` add; draws nothing where they add nothing."""
+        turned, slanted = any(self.rotate), any(self.shear)
+        if not (turned or slanted or self.elastic):
+            return placement
+        degrees = float(rng.uniform(*self.rotate)) if turned else 0.0
+        slant = float(rng.uniform(*self.shear)) if slanted else 0.0
+        bend = None
+        if self.elastic:
+            bend = Warp.draw_bend(placement.size, float(rng.uniform(0, self.elastic)), self.elastic_spacing, rng)
+        return Warp(
+            placement=placement,
+            full=record.size,
+            matrix=turn_and_shear(degrees, slant),
+            bend=bend,
+            spacing=self.elastic_spacing,
+            reflect=self.outside == "reflect",
         )
 
     def _draw_placement(self, record: Record, rng: np.random.Generator) -> Placement:
@@ -148,6 +211,7 @@ class Augment:
         return Photometric(
             saturation=0.0 if gray else saturation,
             hue=hue,
+            temperature=float(rng.uniform(-self.temperature, self.temperature)) if self.temperature else 0.0,
             gamma=gamma,
             brightness=brightness,
             contrast=contrast,

@@ -52,15 +52,17 @@ def draw_window(
     if on_object and len(boxes):
         center = (near + far)[int(rng.integers(len(boxes)))] / 2
         high = np.clip(np.floor(center).astype(np.int64), 0, room)
-        low = np.clip(np.ceil(center - lengths).astype(np.int64), 0, high)
+        low = np.clip(np.floor(center - lengths).astype(np.int64) + 1, 0, high)
     start = np.array([int(rng.integers(low[axis], high[axis] + 1)) for axis in (0, 1)])
     if keep_whole and len(boxes):
-        start = _shifted(start, np.array(lengths), room, np.maximum(near, 0), np.minimum(far, record.size))
+        start = _shifted(start, np.array(lengths), (low, high), np.maximum(near, 0), np.minimum(far, record.size))
     return (int(start[0]), int(start[1]), lengths[0], lengths[1]), (canvas[0], canvas[1])
 
 
-def _shifted(start: np.ndarray, lengths: np.ndarray, room: np.ndarray, near: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """The start [2] nearest to the one drawn whose window cuts the fewest objects that it centers on.
+def _shifted(
+    start: np.ndarray, lengths: np.ndarray, span: tuple[np.ndarray, np.ndarray], near: np.ndarray, far: np.ndarray
+) -> np.ndarray:
+    """The start [2], from ``span`` and nearest to the one drawn, whose window cuts the fewest objects it centers on.
 
     Tried are the starts at which one of the objects nearest to the middle is just kept, or its center just left out.
     """
@@ -72,7 +74,7 @@ def _shifted(start: np.ndarray, lengths: np.ndarray, room: np.ndarray, near: np.
     for axis in (0, 1):
         low, high, middle = near[nearest, axis], far[nearest, axis], centers[nearest, axis]
         edges = (low, high - lengths[axis], np.floor(middle) + 1, np.ceil(middle) - lengths[axis])
-        tried = np.unique(np.clip(np.concatenate([[start[axis]], *edges]), 0, room[axis]))
+        tried = np.unique(np.clip(np.concatenate([[start[axis]], *edges]), span[0][axis], span[1][axis]))
         per_axis.append(tried.astype(np.int64))
     starts = np.stack(np.meshgrid(*per_axis, indexing="ij"), axis=-1).reshape(-1, 2)
     shown = np.ones((len(starts), len(near)), bool)
