@@ -73,8 +73,8 @@ def maskwright(folder: Path, count: int, *, dense: bool = False) -> Callable[[in
     """The road of training, with the normalization that a model does first."""
     import torch
 
+    from maskwright.data.augment.transforms import Augment
     from maskwright.data.source import FileSource
-    from maskwright.data.transforms import Augment
     from maskwright.structures import Taxonomy
 
     torch.set_num_threads(1)
@@ -194,7 +194,7 @@ def check_masks(folder: Path, count: int) -> None:
     """Our masks, unresized, are pycocotools' to the pixel; resized ones those of its polygons moved by our numbers."""
     from pycocotools import mask
 
-    from maskwright.data.placement import Placement
+    from maskwright.data.augment.placement import Placement
     from maskwright.data.rasterize import scene_of
 
     coco: Any = mask

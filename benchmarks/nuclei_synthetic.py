@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from maskwright import zoo
+from maskwright.data.augment.transforms import Augment
 from maskwright.data.formats.coco import read_coco
 from maskwright.data.loader import make_loader
 from maskwright.data.samplers import Shuffled
 from maskwright.data.source import FileSource
 from maskwright.data.synthetic.cells import MODALITIES, Cells
 from maskwright.data.synthetic.scenes import Synthetic
-from maskwright.data.transforms import Augment
 from maskwright.evaluate import evaluate
 from maskwright.storage import read_json, replacing
 from maskwright.train import TrainOptions, seed_all, train

@@ -23,11 +23,11 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from maskwright import zoo
+from maskwright.data.augment.transforms import Augment
 from maskwright.data.formats.coco import read_coco
 from maskwright.data.loader import make_loader
 from maskwright.data.samplers import Shuffled
 from maskwright.data.source import CachedSource
-from maskwright.data.transforms import Augment
 from maskwright.evaluate import evaluate
 from maskwright.ops.paste import paste_expanded
 from maskwright.storage import replacing

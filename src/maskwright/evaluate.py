@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskwright.data import corruptions as damage
+from maskwright.data.augment.transforms import ToSize
 from maskwright.data.loader import make_loader
 from maskwright.data.rasterize import scene_of
+from maskwright.data.robustness import corruptions as damage
 from maskwright.data.samplers import Sequential
 from maskwright.data.source import Loads
-from maskwright.data.transforms import ToSize
 from maskwright.errors import InputError
 from maskwright.metrics.average_precision import CocoAP
 from maskwright.nn.modes import autocast, evaluating
@@ -128,7 +128,7 @@ def evaluate_corrupted(
 
     Args:
         model, source: as for ``evaluate``, as are the options not named here.
-        corruptions: of ``data.corruptions.KINDS``; all 15 are the benchmark.
+        corruptions: of ``data.robustness.corruptions.KINDS``; all 15 are the benchmark.
         severities: of 1 to 5; all are the benchmark.
         progress: called with (images done, images in all, what is being measured), all evaluations counted together.
 

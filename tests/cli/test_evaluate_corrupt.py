@@ -15,8 +15,8 @@ from PIL import Image
 
 from maskwright.cli.evaluate import Counter, robustness
 from maskwright.cli.main import main
-from maskwright.data.corruptions import Corrupted
 from maskwright.data.formats.coco import read_coco
+from maskwright.data.robustness.corruptions import Corrupted
 from maskwright.evaluate import evaluate, evaluate_corrupted, mean_ap
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from maskwright.cli import _options
 from maskwright.cli.main import main
 from maskwright.cli.train import AUGMENT, OPTIONS, _augment, _sizing, configure
-from maskwright.data.transforms import Augment
+from maskwright.data.augment.transforms import Augment
 from maskwright.structures import Resize
 from maskwright.train import TrainOptions
 

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskwright.data.compose import Composed, copy_paste, mixup, mosaic, with_partners
-from maskwright.data.conditions import Conditions
+from maskwright.data.augment.compose import Composed, copy_paste, mixup, mosaic, with_partners
+from maskwright.data.augment.conditions import Conditions
+from maskwright.data.augment.layers import Placed, cover, join
+from maskwright.data.augment.transforms import Augment
+from maskwright.data.augment.warp import FILL
 from maskwright.data.formats.coco import read_coco
-from maskwright.data.layers import Placed, cover, join
 from maskwright.data.loader import Loader, batches, make_loader
 from maskwright.data.samplers import Shuffled
 from maskwright.data.source import FileSource
-from maskwright.data.transforms import Augment
-from maskwright.data.warp import FILL
 from maskwright.errors import InputError
 from maskwright.structures import Geometry, Masks, Sample, Scene, Segments, Taxonomy
 from tests.data.make import ANIMALS, record, runs

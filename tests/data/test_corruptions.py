@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskwright.data import corruption_kernels, corruption_table
-from maskwright.data.corruptions import KINDS, SEVERITIES, Corrupted, check, corrupt
+from maskwright.data.robustness import kernels as corruption_kernels
+from maskwright.data.robustness import table as corruption_table
+from maskwright.data.robustness.corruptions import KINDS, SEVERITIES, Corrupted, check, corrupt
 from maskwright.data.source import FileSource
 from maskwright.errors import InputError
 from tests.data.make import ANIMALS, record

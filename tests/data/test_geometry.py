@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from maskwright.data.placement import Placement
+from maskwright.data.augment.placement import Placement
+from maskwright.data.augment.resample import place_runs
+from maskwright.data.augment.window import draw_window
 from maskwright.data.rasterize import cut_ids, scene_of
-from maskwright.data.resample import place_runs
-from maskwright.data.window import draw_window
 from maskwright.ops import rle
 from maskwright.structures import Masks, Scene
 from tests.data.make import record, runs

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from maskwright.data.augment.transforms import Augment, ToSize
 from maskwright.data.collate import collate
 from maskwright.data.loader import Loader, batches, make_loader
 from maskwright.data.samplers import Sequential, Shuffled
 from maskwright.data.source import CachedSource, FileSource
 from maskwright.data.table import Table
-from maskwright.data.transforms import Augment, ToSize
 from maskwright.errors import InputError
 from maskwright.structures import Batch
 from tests.data.make import ANIMALS, assert_same, record, records, runs

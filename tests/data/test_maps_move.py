@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from maskwright.data.placement import Placement
+from maskwright.data.augment.placement import Placement
+from maskwright.data.augment.transforms import Augment
 from maskwright.data.rasterize import scene_of
-from maskwright.data.transforms import Augment
 from maskwright.errors import InputError
 from maskwright.structures import LabelMap, Record, Region, Scene, Shape
 from tests.data.make import record, runs

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskwright.data import pixel_kernels as kernels
-from maskwright.data.optics import Defocus, Jpeg, LowResolution, MotionBlur, ShotNoise
-from maskwright.data.photometric import Photometric, light_gains
+from maskwright.data.augment import pixel_kernels as kernels
+from maskwright.data.augment.optics import Defocus, Jpeg, LowResolution, MotionBlur, ShotNoise
+from maskwright.data.augment.photometric import Photometric, light_gains
 
 COLOR = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 40, 60), np.uint8))
 SMOOTH = torch.from_numpy(

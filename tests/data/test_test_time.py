@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from maskwright.data.test_time import View, views
+from maskwright.data.augment.test_time import View, views
 from maskwright.structures import Masks, Scene, Segments
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from maskwright.data.augment.photometric import Photometric
+from maskwright.data.augment.transforms import Augment, ToSize
 from maskwright.data.formats.coco import read_coco
-from maskwright.data.photometric import Photometric
-from maskwright.data.transforms import Augment, ToSize
 from maskwright.errors import InputError
 from maskwright.structures import Resize
 from tests.data.make import record, runs

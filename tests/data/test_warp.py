@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from maskwright.data.placement import Placement
+from maskwright.data.augment.placement import Placement
+from maskwright.data.augment.transforms import Augment
+from maskwright.data.augment.warp import FILL, Warp, turn_and_shear
 from maskwright.data.rasterize import scene_of
-from maskwright.data.transforms import Augment
-from maskwright.data.warp import FILL, Warp, turn_and_shear
 from maskwright.errors import InputError
 from maskwright.ops import rle
 from maskwright.structures import Scene

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskwright.data.conditions import Conditions, Drawn
-from maskwright.data.optics import Jpeg, ShotNoise
-from maskwright.data.weather import Fog, Night, Rain, Shadow, Snow
+from maskwright.data.augment.conditions import Conditions, Drawn
+from maskwright.data.augment.optics import Jpeg, ShotNoise
+from maskwright.data.augment.weather import Fog, Night, Rain, Shadow, Snow
 from maskwright.errors import InputError
 
 WEATHER: tuple[Any, ...] = (Rain, Fog, Snow, Night, Shadow)

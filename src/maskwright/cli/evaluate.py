@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.cli.progress import Download
-from maskwright.data.corruption_table import KINDS, SEVERITIES
+from maskwright.data.robustness.table import KINDS, SEVERITIES
 from maskwright.errors import InputError
 
 
@@ -115,7 +115,7 @@ def _damages(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[int, ...]
         if args.severities is not None:
             raise InputError("--severities says how strong the damage of --corrupt is. Add --corrupt, or leave it out.")
         return None
-    from maskwright.data.corruptions import check
+    from maskwright.data.robustness.corruptions import check
 
     if args.results is not None:
         raise InputError("--results keeps what one evaluation found, --corrupt makes many. Leave out one of them.")

@@ -13,12 +13,12 @@ from maskwright.cli.progress import Download
 from maskwright.errors import InputError
 
 if TYPE_CHECKING:
-    from maskwright.data.transforms import Augment
+    from maskwright.data.augment.transforms import Augment
     from maskwright.structures import Resize, Taxonomy
 
 OPTIONS = ("train/options.py", "TrainOptions")
-AUGMENT = ("data/transforms.py", "Augment")
-CONDITIONS = ("data/conditions.py", "Conditions")
+AUGMENT = ("data/augment/transforms.py", "Augment")
+CONDITIONS = ("data/augment/conditions.py", "Conditions")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,13 +61,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, then print the last evaluation."""
     from maskwright import zoo
-    from maskwright.data.compose import with_partners
-    from maskwright.data.conditions import Conditions
+    from maskwright.data.augment.compose import with_partners
+    from maskwright.data.augment.conditions import Conditions
+    from maskwright.data.augment.transforms import Augment
     from maskwright.data.loader import make_loader
     from maskwright.data.opening import open_split
     from maskwright.data.samplers import Shuffled
     from maskwright.data.tasks import things_of
-    from maskwright.data.transforms import Augment
     from maskwright.evaluate import evaluate, pair
     from maskwright.train import TrainOptions, seed_all, train
     from maskwright.train.directory import prepare
@@ -148,7 +148,7 @@ def _augment(resize: Resize, changes: dict[str, Any]) -> Augment:
     Sides vary from 0.8 of the test-time size up to it (Detectron's 640 to 800); a fixed scale varies by a quarter, and
     is cropped to 512 pixels, as microscopy and aerial pictures can be of any size.
     """
-    from maskwright.data.transforms import Augment
+    from maskwright.data.augment.transforms import Augment
 
     fitting: dict[str, Any]
     if resize.short is not None:

@@ -6,10 +6,10 @@ import io
 import multiprocessing
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,17 @@ class Order(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class Learns(Order, Protocol):
+    """An order that changes with the losses of what it gave (``Shuffled`` with ``replay``)."""
+
+    def report(self, losses: Sequence[float]) -> None: ...
+
+    def completed(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A state that was taken when its last batch was drawn, with what was reported on its batches since."""
+        ...
+
+
 def make_loader(
     source: Loads, augment: Transform, sampler: Order, *, workers: int = 0, multiple: int = 32, prefetch: int = 4
 ) -> Loader:
@@ -48,7 +59,16 @@ def make_loader(
         workers: processes beside this one; 0 works in this one.
         multiple: what the padded height and width are divisible by.
         prefetch: batches that each worker keeps ready.
+
+    Raises:
+        InputError: ``sampler`` replays with a lag shorter than what the workers draw ahead.
     """
+    replay = getattr(sampler, "replay", None)
+    if replay is not None and replay.lag <= workers * prefetch:
+        raise InputError(
+            f"{workers} workers draw {workers * prefetch} batches ahead, so the lag of the replay must be more than "
+            f"that, got {replay.lag}. Raise it, or lower workers or prefetch."
+        )
     return Loader(source, augment, sampler, workers=workers, multiple=multiple, prefetch=prefetch)
 
 
@@ -89,6 +109,7 @@ class Loader:
         Raises:
             InputError: a picture cannot be read; the message names its file.
         """
+        self._state = self.state_dict()
         self._sampler.load_state_dict(self._state)
         self._ahead.clear()
         for made in self._loader:
@@ -99,8 +120,25 @@ class Loader:
             yield _unpacked(made)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sampler's state after the batches handed out so far."""
-        return dict(self._state)
+        """The sampler's state after the batches handed out so far, with what was reported on them."""
+        state = self._state
+        return self._sampler.completed(state) if isinstance(self._sampler, Learns) else dict(state)
+
+    def report(self, losses: Sequence[float]) -> None:
+        """Tell the order how hard a batch was, which matters to one with ``replay`` and to no other.
+
+        Call it once for every batch handed out, in their order, after its loss is known and before ``state_dict`` and
+        before iterating anew; batches without a report by then count as unknown.
+
+        Args:
+            losses: one for each image of the batch over all ranks, in rank order: gathered, the same on every rank.
+                Where only the batch's loss is known, give it for each of its images.
+
+        Raises:
+            ValueError: there is no such batch, the number of losses is not its images', or one is not finite.
+        """
+        if isinstance(self._sampler, Learns):
+            self._sampler.report(losses)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue after the batches that ``state`` had handed out, from the next iteration on."""
@@ -121,9 +159,9 @@ class _Made:
         for draw in draws:
             try:
                 record, image = self.source.load(draw.index)
+                samples.append(self.augment(record, image, np.random.default_rng(draw.seed)))
             except InputError as error:
                 return [error]  # handed over as a value: raised in a worker it would arrive wrapped in a traceback
-            samples.append(self.augment(record, image, np.random.default_rng(draw.seed)))
         return [collate(samples, self.multiple)]
 
 

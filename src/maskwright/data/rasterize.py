@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from maskwright.data.augment.placement import Placement
+from maskwright.data.augment.resample import place_runs
+from maskwright.data.augment.warp import Warp
 from maskwright.data.label_maps import resolve
-from maskwright.data.placement import Placement
-from maskwright.data.resample import place_runs
-from maskwright.data.warp import Warp
 from maskwright.errors import InputError
 from maskwright.ops import polygons, rle
 from maskwright.ops.rle_maps import encode_map

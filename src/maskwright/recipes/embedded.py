@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from maskwright import zoo
+from maskwright.data.augment.transforms import Augment
 from maskwright.data.formats.coco import read_coco
 from maskwright.data.loader import make_loader
 from maskwright.data.samplers import Shuffled
 from maskwright.data.source import CachedSource, FileSource, MixedSource
 from maskwright.data.synthetic.discs import Discs
-from maskwright.data.transforms import Augment
 from maskwright.structures import Taxonomy
 from maskwright.train import TrainOptions, checkpoint, train
 from maskwright.weights import store

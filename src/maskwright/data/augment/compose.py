@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskwright.data.conditions import Conditions
-from maskwright.data.layers import Placed, cover, join
+from maskwright.data.augment.conditions import Conditions
+from maskwright.data.augment.layers import Placed, cover, join
+from maskwright.data.augment.transforms import Augment
+from maskwright.data.augment.warp import FILL
 from maskwright.data.source import Loads
-from maskwright.data.transforms import Augment
-from maskwright.data.warp import FILL
 from maskwright.errors import InputError
 from maskwright.structures import Record, Sample, Scene
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from maskwright.data.optics import Defocus, Jpeg, LowResolution, MotionBlur, ShotNoise
-from maskwright.data.weather import Fog, Night, Rain, Shadow, Snow
+from maskwright.data.augment.optics import Defocus, Jpeg, LowResolution, MotionBlur, ShotNoise
+from maskwright.data.augment.weather import Fog, Night, Rain, Shadow, Snow
 from maskwright.errors import InputError
 
 Effect = Callable[[Tensor], Tensor]

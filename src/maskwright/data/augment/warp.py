@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskwright.data import warp_kernels as kernels
-from maskwright.data.placement import Placement
+from maskwright.data.augment import warp_kernels as kernels
+from maskwright.data.augment.placement import Placement
 from maskwright.ops import polygons, rle
 
 FILL = 114

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskwright.data import pixel_kernels as kernels
+from maskwright.data.augment import pixel_kernels as kernels
 
 Range = tuple[float, float]
 

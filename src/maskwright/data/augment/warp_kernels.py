@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from maskwright.data.resample import emit, grown
+from maskwright.data.augment.resample import emit, grown
 
 _ROUNDING = 1e-9  # points this near to the next pixel belong to it: a turn by 90 degrees must find the very pixels
 

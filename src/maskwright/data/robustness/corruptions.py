@@ -27,10 +27,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskwright.data import corruption_kernels as special
-from maskwright.data import corruption_table as table
-from maskwright.data import optics
-from maskwright.data import pixel_kernels as kernels
+from maskwright.data.augment import optics
+from maskwright.data.augment import pixel_kernels as kernels
+from maskwright.data.robustness import kernels as special
+from maskwright.data.robustness import table
 from maskwright.data.source import Base, Loads, image_sizes
 from maskwright.errors import InputError
 from maskwright.structures import Record

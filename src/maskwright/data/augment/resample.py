@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from maskwright.data.placement import Placement
+from maskwright.data.augment.placement import Placement
 
 
 def place_runs(

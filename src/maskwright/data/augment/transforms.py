@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from maskwright.data.photometric import Photometric
-from maskwright.data.placement import Placement
+from maskwright.data.augment.photometric import Photometric
+from maskwright.data.augment.placement import Placement
+from maskwright.data.augment.warp import Warp, turn_and_shear
+from maskwright.data.augment.window import draw_window
 from maskwright.data.rasterize import Place, scene_of
-from maskwright.data.warp import Warp, turn_and_shear
-from maskwright.data.window import draw_window
 from maskwright.errors import InputError
 from maskwright.structures import Geometry, Record, Resize, Sample
 

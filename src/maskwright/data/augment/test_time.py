@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskwright.data.placement import Placement
-from maskwright.data.resample import place_runs
+from maskwright.data.augment.placement import Placement
+from maskwright.data.augment.resample import place_runs
 from maskwright.structures import Masks, Scene, Segments
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from maskwright.data.pixel_kernels import uniform
+from maskwright.data.augment.pixel_kernels import uniform
 
 
 @njit(cache=True, nogil=True)

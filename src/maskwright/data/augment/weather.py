@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskwright.data import weather_kernels as kernels
-from maskwright.data.pixel_kernels import clouds, gaussian, luma, smooth, stretched
+from maskwright.data.augment import weather_kernels as kernels
+from maskwright.data.augment.pixel_kernels import clouds, gaussian, luma, smooth, stretched
 
 Range = tuple[float, float]
 

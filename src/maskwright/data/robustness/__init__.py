@@ -1,0 +1,1 @@
+"""Pictures damaged in 15 ways and 5 strengths: how much of its performance a model keeps."""
