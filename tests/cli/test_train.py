@@ -21,7 +21,8 @@ from PIL import Image
 
 from maskwright.cli import _options
 from maskwright.cli.main import main
-from maskwright.cli.train import AUGMENT, OPTIONS, _augment, _sizing, configure
+from maskwright.cli.train import AUGMENT, CONDITIONS, OPTIONS, _augment, _sizing, configure
+from maskwright.data.augment.conditions import Conditions
 from maskwright.data.augment.transforms import Augment
 from maskwright.structures import Resize
 from maskwright.train import TrainOptions
@@ -212,7 +213,7 @@ def test_a_misspelled_model_is_suggested(data: Path, tmp_path: Path, capsys: pyt
 
 def test_flags_are_the_fields() -> None:
     """The dataclass's source, parsed, says what the dataclass itself says."""
-    for place, kind in ((OPTIONS, TrainOptions), (AUGMENT, Augment)):
+    for place, kind in ((OPTIONS, TrainOptions), (AUGMENT, Augment), (CONDITIONS, Conditions)):
         parsed = {field.name: field for field in _options.fields(*place)}
         assert {name: field.default for name, field in parsed.items()} == {f.name: f.default for f in fields(kind)}
         assert all(field.help for field in parsed.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from PIL import Image
 
 from maskwright.data.augment.transforms import Augment, ToSize
 from maskwright.data.collate import collate
+from maskwright.data.label_maps import resolve
 from maskwright.data.loader import Loader, batches, make_loader
 from maskwright.data.samplers import Sequential, Shuffled
 from maskwright.data.source import CachedSource, FileSource
 from maskwright.data.table import Table
 from maskwright.errors import InputError
-from maskwright.structures import Batch
+from maskwright.structures import Batch, LabelMap, Region
 from tests.data.make import ANIMALS, assert_same, record, records, runs
 
 AUGMENT = Augment(scale=(0.8, 2.0), crop=(40, 40), vflip=0.5, brightness=0.2, noise=0.5)
@@ -109,6 +111,35 @@ def test_cached_pixels_are_the_files(source: FileSource) -> None:
     sample = cached[2]
     assert sample.scene is not None
     assert sample.scene.size == sample.geometry.valid == (32, 48)
+
+
+def test_cached_records_are_resolved_once(source: FileSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = source.record(0)
+    ids = np.array([5, 1 << 40, 9])
+    numbers = np.random.default_rng(1).integers(0, 3, first.size, np.uint8)
+    Image.fromarray(numbers).save(tmp_path / "map.png")
+    panoptic = np.concatenate([[0], ids])[numbers]
+    pixels = LabelMap(path=tmp_path / "map.png", classes={0: 1, 2: 0})
+    regions = [Region(tmp_path / "map.png", value=v) for v in (1, 2)] + [None]
+    whole = record(first.size, regions, boxes=[(0, 0, 5, 5)] * 3, key="r.png", path=first.path)
+    whole = replace(whole, ids=ids, semantic=pixels, panoptic=panoptic, tracks=np.array([3, -1, 0]), frame=4)
+    empty = replace(record(first.size, [], key="e.png", path=first.path), semantic=pixels)
+    data = FileSource.from_records([source.record(3), whole, empty], ANIMALS)
+    want = [resolve(data.record(i)) for i in range(3)]
+    cached = CachedSource(data)
+    beyond = CachedSource(data, limit=3 * 33 * 47)
+    monkeypatch.setattr("maskwright.data.label_maps.read_map", None)  # nothing is decoded again
+    for i in range(3):
+        for got in (cached.record(i), cached.load(i)[0]):
+            assert_same(got, want[i], paths=True)
+            assert got.frame == want[i].frame
+            for name in ("semantic", "panoptic", "tracks"):
+                a, b = getattr(got, name), getattr(want[i], name)
+                assert (a is None) == (b is None) or name == "tracks"
+                assert a is None or b is None or (np.array_equal(a, b) and a.dtype == b.dtype), name
+    assert isinstance(beyond.record(1).semantic, LabelMap)
+    with pytest.raises(IndexError):
+        cached.record(3)
 
 
 def test_collate_pads_and_keeps_scenes(source: FileSource) -> None:

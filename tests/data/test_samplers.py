@@ -153,3 +153,15 @@ def test_records_are_not_needed_by_the_order() -> None:
             raise AssertionError
 
     assert len(take(Shuffled(Endless(), 4), 3)) == 3
+
+
+def test_the_order_of_earlier_versions() -> None:
+    """Runs resume under a new version: an order once given to a seed is kept."""
+    mixed = MixedSource([source(3, tall=1), source(5)], weights=[1, 3])
+    got = [[d.index for d in batch] for batch in take(Shuffled(mixed, 3, seed=5, group=True), 6)]
+    assert got == [[7, 3, 2], [5, 6, 4], [4, 3, 1], [7, 6, 5], [7, 1, 5], [3, 4, 6]]
+    assert take(Shuffled(source(4), 1, seed=2), 1)[0][0].seed == 243808509735772839
+    old = {"count": 4, "seed": 2, "everyone": 1, "batches": 7, "groups": [7, 0], "parts": [[7], [0]]}
+    again = Shuffled(source(4), 1)
+    again.load_state_dict(old)
+    assert take(again, 3) == take(Shuffled(source(4), 1, seed=2), 10)[7:]

@@ -163,6 +163,7 @@ def test_archives_of_others_are_read(tmp_path: Path) -> None:
             tarfile.open(tmp_path / "ours/train-000000.tar") as old,
             tarfile.open(folder / "x.tar", "w", format=form, pax_headers={"comment": "ours"}) as new,
         ):
+            new.addfile(tarfile.TarInfo("__index__"))
             for member in old:
                 stem, ending = member.name.split(".")
                 top = tarfile.TarInfo(f"{'long' * 40}{stem}")

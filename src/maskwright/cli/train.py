@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from maskwright.data.augment.transforms import Augment
     from maskwright.data.loader import make_loader
     from maskwright.data.opening import open_split
+    from maskwright.data.rare_classes import sampling_weights
     from maskwright.data.samplers import Shuffled
     from maskwright.data.tasks import things_of
     from maskwright.evaluate import evaluate, pair
@@ -89,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         pair(source.taxonomy, val.taxonomy)
     seed_all(options.seed)
     model: Any = _model(args, source.taxonomy)
-    order = Shuffled(source, options.batch_size, seed=options.seed, group=True)
+    weights = sampling_weights(source, options.sampling, options.repeat_threshold)
+    order = Shuffled(source, options.batch_size, seed=options.seed, group=True, weights=weights)
     augment = with_partners(_augment(model.resize, changes), source, conditions)
     loader = make_loader(source, augment, order, workers=options.workers, multiple=model.size_divisor)
 

@@ -16,8 +16,8 @@ How = Literal["link", "copy", "none"]
 Place = Callable[[Path, str, Record], Path]
 
 
-def place_pictures(dataset: Dataset, root: Path, place: Place, how: How = "link") -> int:
-    """Bring every picture to where ``place(root, split, record)`` says; how many there are.
+def place_pictures(dataset: Dataset, root: Path, place: Place | None, how: How = "link") -> int:
+    """Bring every picture to where ``place(root, split, record)`` says; how many there are. ``None`` brings none.
 
     ``link`` makes hard links, which cost no space, and copies where the disk cannot; a picture that is there already
     with the same contents is left alone.
@@ -29,9 +29,8 @@ def place_pictures(dataset: Dataset, root: Path, place: Place, how: How = "link"
     for split, source in dataset.splits.items():
         for index in range(len(source)):
             record = source.record(index)
-            target = place(root, split, record)
-            if how != "none":
-                _bring(record.path, target, how)
+            if how != "none" and place is not None:
+                _bring(record.path, place(root, split, record), how)
             done += 1
     return done
 

@@ -34,7 +34,7 @@ from torch import Tensor
 from maskwright.data.io import SUFFIXES, to_picture
 from maskwright.data.shard_records import record_of
 from maskwright.data.source import Base, Mix
-from maskwright.data.tar import Member, Read, members, split_name
+from maskwright.data.tar import Member, Read, is_meta, members, split_name
 from maskwright.errors import InputError
 from maskwright.storage import read_json, write_json
 from maskwright.structures import Record, Taxonomy
@@ -151,7 +151,7 @@ class _Sample:
         self._file = _open(path)
         self._end = end
         try:
-            found = list(members(_reader(self._file), start, end, path, whole=False))
+            found = [m for m in members(_reader(self._file), start, end, path, whole=False) if not is_meta(m.name)]
         except InputError:
             self._file.close()
             raise
@@ -231,6 +231,8 @@ def _scan(path: Path) -> np.ndarray:
     with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
         for member in members(_reader(file), 0, size, path):
+            if is_meta(member.name):
+                continue
             stem, ending = split_name(member.name)
             if stem != last:
                 if stem in seen:

@@ -91,6 +91,12 @@ def members(read: Read, start: int, end: int, path: Path, *, whole: bool = True)
         raise InputError(f"{path}: the archive has no end. Is it complete? Copy it again.")
 
 
+def is_meta(name: str) -> bool:
+    """Whether webdataset passes a member over: its own notes are called ``__note__``."""
+    first = name.partition("/")[0]
+    return len(first) > 4 and first.startswith("__") and first.endswith("__")
+
+
 def split_name(name: str) -> tuple[str, str]:
     """Stem and ending of a member: the ending begins at the first dot of the last part of the name."""
     folder, _, last = name.rpartition("/")

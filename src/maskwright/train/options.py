@@ -53,6 +53,11 @@ class TrainOptions:
     """Evaluations in a run, the last at its end, when evaluate_every is 0."""
     best_by: str = "mask.AP"
     """The evaluation's figure that chooses best.safetensors, the larger the better."""
+    sampling: Literal["uniform", "repeat", "sqrt", "balanced"] = "uniform"
+    """How often images come: alike; those of rare classes repeated (LVIS); by classes, at the square root of how many
+    images show them, or all classes alike."""
+    repeat_threshold: float = 0.001
+    """Sampling repeat: classes on a smaller share of the images are repeated."""
     checkpoint_every: int = 0
     """Steps between checkpoints to resume from; 0 leaves it to the minutes."""
     checkpoint_minutes: float = 5.0

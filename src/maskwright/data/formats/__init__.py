@@ -6,7 +6,7 @@ A format's module has
 - ``read(path: Path, *, images: Path | None = None, strict: bool = True) -> Dataset``;
 - where writing makes sense, ``write(path: Path, dataset: Dataset) -> None``, annotations only, and, unless a reader
   looks for pictures at ``images/KEY`` (``images/SPLIT/KEY`` where there are splits), ``picture(root, split, record)``,
-  which says where.
+  which says where, or ``picture = None`` where the annotations hold them.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ FORMATS: tuple[Format, ...] = (
     Format("flying-things", "flying_things", "FlyingThings3D"),
     Format("ai2thor", "ai2thor", "AI2-THOR frames"),
     Format("davis", "davis", "DAVIS 2016, 2017"),
+    Format("shards", "tar_shards", "tar shards (webdataset), pictures inside", True),
     Format("instance-pngs", "instance_pngs", "a mask PNG an object (Data Science Bowl)", True),
     Format("label-images", "label_images", "label images (microscopy)", True),
 )
@@ -126,8 +127,8 @@ def read(
     return replace(found, format=row.name, splits={name: found.splits[name] for name in order})
 
 
-def place_of(row: Format) -> Callable[[Path, str, Record], Path]:
-    """Where a written format has its pictures: ``(root, split, record) -> path``."""
+def place_of(row: Format) -> Callable[[Path, str, Record], Path] | None:
+    """Where a written format has its pictures, ``(root, split, record) -> path``; ``None`` where it holds them."""
     return getattr(row.load(), "picture", _default_place)
 
 
