@@ -44,6 +44,25 @@ def losses(out: Path) -> list[tuple[str, ...]]:
     return [tuple(value for name, value in row.items() if name != "seconds") for row in rows(out)]
 
 
+def test_the_order_is_told_how_hard_its_batches_were(tmp_path: Path) -> None:
+    class Told(ToyBatches):
+        def __init__(self) -> None:
+            super().__init__(size=3)
+            self.told: list[list[float]] = []
+
+        def report(self, losses: list[float]) -> None:
+            self.told.append(losses)
+
+    batches = Told()
+    run(tmp_path / "run", batches=batches, steps=4, accumulate=2, replay=0.25)
+    assert [len(losses) for losses in batches.told] == [3] * 8
+    logged = [float(row["loss"]) for row in rows(tmp_path / "run")]
+    assert [losses[0] for losses in batches.told[::2]] == pytest.approx(logged)
+    plain = Told()
+    run(tmp_path / "plain", batches=plain, steps=2)
+    assert plain.told == []
+
+
 def test_it_learns_and_leaves_a_run_directory(tmp_path: Path) -> None:
     out = tmp_path / "run"
     summary = run(out, steps=150, batch_size=2, learning_rate=0.03, meta={"model": "toy", "card": {"license": "CC0"}})

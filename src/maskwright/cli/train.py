@@ -64,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
     from maskwright.data.augment.compose import with_partners
     from maskwright.data.augment.conditions import Conditions
     from maskwright.data.augment.transforms import Augment
-    from maskwright.data.loader import make_loader
+    from maskwright.data.loader import PREFETCH, make_loader
     from maskwright.data.opening import open_split
     from maskwright.data.rare_classes import sampling_weights
+    from maskwright.data.replay import Replay
     from maskwright.data.samplers import Shuffled
     from maskwright.data.tasks import things_of
     from maskwright.evaluate import evaluate, pair
@@ -91,7 +92,11 @@ def run(args: argparse.Namespace) -> int:
     seed_all(options.seed)
     model: Any = _model(args, source.taxonomy)
     weights = sampling_weights(source, options.sampling, options.repeat_threshold)
-    order = Shuffled(source, options.batch_size, seed=options.seed, group=True, weights=weights)
+    ahead = options.workers * PREFETCH + options.accumulate  # batches whose losses cannot be known yet
+    replay = Replay(options.replay, lag=max(32, ahead)) if options.replay else None
+    order = Shuffled(
+        source, options.batch_size, seed=options.seed, group=True, weights=weights, replay=replay
+    )  # fmt: skip
     augment = with_partners(_augment(model.resize, changes), source, conditions)
     loader = make_loader(source, augment, order, workers=options.workers, multiple=model.size_divisor)
 

@@ -17,10 +17,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from maskwright.data.collate import collate
+from maskwright.data.memory import give_back
 from maskwright.data.samplers import Draw
 from maskwright.data.source import Loads
 from maskwright.errors import InputError
 from maskwright.structures import Batch, Images, Record, Sample
+
+PREFETCH = 4
+"""Batches that each worker keeps ready."""
 
 Transform = Callable[[Record, Tensor, np.random.Generator], Sample]
 """``Augment``, ``ToSize``, or anything else that makes a sample of a record, its pixels and a source of randomness."""
@@ -48,7 +52,7 @@ class Learns(Order, Protocol):
 
 
 def make_loader(
-    source: Loads, augment: Transform, sampler: Order, *, workers: int = 0, multiple: int = 32, prefetch: int = 4
+    source: Loads, augment: Transform, sampler: Order, *, workers: int = 0, multiple: int = 32, prefetch: int = PREFETCH
 ) -> Loader:
     """Batches of ``source`` in the order of ``sampler``.
 
@@ -88,6 +92,7 @@ class Loader:
         self._ahead: deque[dict[str, Any]] = deque()
         parallel: dict[str, Any] = {}
         if workers > 0:
+            give_back()
             # Forked workers share what the source holds in memory; where there is no fork they get a copy.
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
             parallel = {"prefetch_factor": prefetch, "persistent_workers": True, "multiprocessing_context": method}

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from maskwright.data.label_maps import resolve
-from maskwright.data.source import Base, Loads
+from maskwright.data.source import Base, Loads, Mix, image_sizes, mix
 from maskwright.errors import InputError
 from maskwright.ops import polygons, rle
 from maskwright.ops.rle_maps import encode_map, paint_map
@@ -48,6 +48,16 @@ class Mapped(Base):
         """The changed record of image ``index`` and its pixels."""
         record, image = self.source.load(index)
         return self.change(record), image
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(H, W) of every image, int [n, 2]; changes leave them."""
+        return image_sizes(self.source)
+
+    @property
+    def mix(self) -> Mix:
+        """Parts, shares and blocks of what is viewed."""
+        return mix(self.source)
 
 
 # ---- numbers of panoptic maps ---------------------------------------------------------------------------------------

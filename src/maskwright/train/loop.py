@@ -183,11 +183,19 @@ class _Run:
         self.objective.after_step(self.step)
         if self.average is not None:
             self.average.update(self.module)
+        if self.options.replay:
+            self._report(window, values["loss"])
         self.position = self.batches.state_dict()
         seconds = time.perf_counter() - began
         self.seconds += seconds
         values = {**values, "learning_rate": learning_rate, **norm, "seconds": seconds}
         log.step(self.step, self._done(), values, images=sum(len(batch) for batch in window), seconds=seconds)
+
+    def _report(self, window: list[Batch], loss: float) -> None:
+        """Tell the order how hard its batches were: an image's loss is that of the step it was in."""
+        batches = cast(Any, self.batches)
+        for batch in window:
+            batches.report([loss] * len(batch))
 
     def _clip(self, window: list[Batch]) -> dict[str, float]:
         if not self.options.clip_norm:

@@ -58,6 +58,8 @@ class TrainOptions:
     images show them, or all classes alike."""
     repeat_threshold: float = 0.001
     """Sampling repeat: classes on a smaller share of the images are repeated."""
+    replay: float = 0.0
+    """Share of the images drawn again from those whose batches had the largest losses; 0 does without."""
     checkpoint_every: int = 0
     """Steps between checkpoints to resume from; 0 leaves it to the minutes."""
     checkpoint_minutes: float = 5.0
@@ -87,8 +89,9 @@ class TrainOptions:
             value = getattr(self, name)
             _require(isfinite(value) and value >= 0, name, "0 or more", value)
         _require(isfinite(self.learning_rate), "learning_rate", "a finite number", self.learning_rate)
-        for name in ("momentum", "warmup", "ema"):
+        for name in ("momentum", "warmup", "ema", "replay"):
             _require(0 <= getattr(self, name) < 1, name, "at least 0 and below 1", getattr(self, name))
+        _require(0 <= self.repeat_threshold <= 1, "repeat_threshold", "from 0 to 1", self.repeat_threshold)
         _require(0 <= self.final_rate <= 1, "final_rate", "from 0 to 1", self.final_rate)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
@@ -104,6 +107,7 @@ _CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": ("onecycle", "cosine", "step", "constant"),
     "precision": ("auto", "32", "bf16", "16"),
+    "sampling": ("uniform", "repeat", "sqrt", "balanced"),
 }
 
 

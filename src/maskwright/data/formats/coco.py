@@ -13,6 +13,7 @@ import orjson
 from maskwright.data.formats.coco_objects import Objects, Problems, parse_object
 from maskwright.data.io import image_size
 from maskwright.data.label_maps import resolve
+from maskwright.data.memory import give_back
 from maskwright.data.source import FileSource, Loads
 from maskwright.data.table import Table
 from maskwright.errors import InputError
@@ -20,6 +21,7 @@ from maskwright.storage import read_json, replacing, write_json
 from maskwright.structures import Record, Region, Scene, Shape, Taxonomy
 
 _KEYS = ("images", "annotations", "categories")
+_MANY = 10_000  # annotations, after whose reading a kilobyte each would stay with the process
 
 
 class CocoSource(FileSource):
@@ -88,6 +90,10 @@ def read_coco(
         table.add_image(entry["file_name"], file, sizes[entry["id"]], entry["id"])
         for parsed in of_image[entry["id"]]:
             table.add_object(**parsed)
+    many = len(data["annotations"]) > _MANY
+    del data, of_image
+    if many:
+        give_back()
     return CocoSource(table, taxonomy or own, path, problems.found)
 
 
