@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from maskwright.weights.hub import Progress
 
 _MASK_RCNN = "He, Gkioxari, Dollár, Girshick: Mask R-CNN. ICCV 2017, arXiv:1703.06870"
+_CONDINST = "Tian, Shen, Chen: Conditional Convolutions for Instance Segmentation. ECCV 2020, arXiv:2003.05664"
+_CENTERMASK = "Lee, Park: CenterMask: Real-Time Anchor-Free Instance Segmentation. CVPR 2020, arXiv:1911.06667"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +50,13 @@ class Entry:
     weights: tuple[str, ...] = ()
 
 
+def _instance(name: str, build: str, paper: str, *weights: str) -> Entry:
+    build = f"maskwright.models.{build}"
+    return Entry(name=name, build=build, task="instance", domain="image", paper=paper, weights=weights)
+
+
 def _mask_rcnn(name: str, function: str, *weights: str) -> Entry:
-    build = f"maskwright.models.mask_rcnn:{function}"
-    return Entry(name=name, build=build, task="instance", domain="image", paper=_MASK_RCNN, weights=weights)
+    return _instance(name, f"mask_rcnn:{function}", _MASK_RCNN, *weights)
 
 
 _CLASS_LAYER = "box_head.class_logits.weight"
@@ -69,6 +75,11 @@ TABLE: tuple[Entry, ...] = (
     _mask_rcnn("mask-rcnn-x101", "mask_rcnn_x101"),
     _mask_rcnn("mask-rcnn-mobilenetv3", "mask_rcnn_mobilenetv3"),
     _mask_rcnn("mask-rcnn-r18-light", "mask_rcnn_r18_light", "embedded"),
+    _instance("condinst-r50", "condinst:condinst_r50", _CONDINST),
+    _instance("condinst-r101", "condinst:condinst_r101", _CONDINST),
+    _instance("centermask-r50", "centermask:centermask_r50", _CENTERMASK),
+    _instance("centermask-v39", "centermask:centermask_v39", _CENTERMASK),
+    _instance("centermask-lite", "centermask:centermask_lite", _CENTERMASK),
 )
 
 _BY_NAME = {entry.name: entry for entry in TABLE}

@@ -29,6 +29,22 @@ TINY: dict[str, dict[str, Any]] = {
         "rpn_batch": 64,
         "roi_batch": 32,
     },
+    # 64 channels: P7 of a small picture is one cell, and a group norm needs two values a group.
+    "maskwright.models.condinst": {
+        "channels": 64,
+        "head_depth": 1,
+        "prior": 0.3,
+        "branch_width": 16,
+        "branch_depth": 1,
+    },
+    "maskwright.models.centermask": {
+        "channels": 64,
+        "head_depth": 1,
+        "prior": 0.3,
+        "mask_width": 48,
+        "mask_depth": 2,
+        "iou_hidden": 32,
+    },
 }
 """Options that make the rows of a module small; their backbones stay what they are."""
 

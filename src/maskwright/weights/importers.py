@@ -10,7 +10,10 @@ from torch import Tensor
 from maskwright.errors import InputError
 from maskwright.protocols import Importer
 from maskwright.structures import Taxonomy
+from maskwright.weights.adelaidet import AdelaiDetCondInst
+from maskwright.weights.centermask2 import CenterMask2
 from maskwright.weights.detectron2 import Detectron2MaskRCNN
+from maskwright.weights.mmdetection_dense import MMDetectionCondInst
 from maskwright.weights.torchvision import TorchvisionMaskRCNN
 
 
@@ -30,7 +33,13 @@ class ModelImporter(Importer, Protocol):
         ...
 
 
-IMPORTERS: tuple[ModelImporter, ...] = (Detectron2MaskRCNN(), TorchvisionMaskRCNN())
+IMPORTERS: tuple[ModelImporter, ...] = (
+    Detectron2MaskRCNN(),
+    TorchvisionMaskRCNN(),
+    AdelaiDetCondInst(),
+    CenterMask2(),
+    MMDetectionCondInst(),
+)
 
 
 def recognize(state: Mapping[str, Tensor]) -> ModelImporter | None:
