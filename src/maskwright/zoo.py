@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from maskwright.weights.hub import Progress
 
 _MASK_RCNN = "He, Gkioxari, Dollár, Girshick: Mask R-CNN. ICCV 2017, arXiv:1703.06870"
+_PANET = "Liu, Qi, Qin, Shi, Jia: Path Aggregation Network for Instance Segmentation. CVPR 2018, arXiv:1803.01534"
+_MASK_SCORING = "Huang, Huang, Gong, Huang, Wang: Mask Scoring R-CNN. CVPR 2019, arXiv:1903.00241"
+_CASCADE = "Cai, Vasconcelos: Cascade R-CNN: High Quality Object Detection and Instance Segmentation. arXiv:1906.09756"
 _CONDINST = "Tian, Shen, Chen: Conditional Convolutions for Instance Segmentation. ECCV 2020, arXiv:2003.05664"
 _CENTERMASK = "Lee, Park: CenterMask: Real-Time Anchor-Free Instance Segmentation. CVPR 2020, arXiv:1911.06667"
 
@@ -75,6 +78,11 @@ TABLE: tuple[Entry, ...] = (
     _mask_rcnn("mask-rcnn-x101", "mask_rcnn_x101"),
     _mask_rcnn("mask-rcnn-mobilenetv3", "mask_rcnn_mobilenetv3"),
     _mask_rcnn("mask-rcnn-r18-light", "mask_rcnn_r18_light", "embedded"),
+    _instance("panet-r50", "panet:panet_r50", _PANET),
+    _instance("panet-r101", "panet:panet_r101", _PANET),
+    _instance("mask-scoring-rcnn-r50", "mask_scoring_rcnn:mask_scoring_rcnn_r50", _MASK_SCORING),
+    _instance("mask-scoring-rcnn-r101", "mask_scoring_rcnn:mask_scoring_rcnn_r101", _MASK_SCORING),
+    _instance("cascade-mask-rcnn-r50", "cascade_mask_rcnn:cascade_mask_rcnn_r50", _CASCADE),
     _instance("condinst-r50", "condinst:condinst_r50", _CONDINST),
     _instance("condinst-r101", "condinst:condinst_r101", _CONDINST),
     _instance("centermask-r50", "centermask:centermask_r50", _CENTERMASK),

@@ -15,20 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from maskwright import zoo
+from maskwright.nn.losses import MASK_LOSSES
 from maskwright.objectives.supervised import Supervised
 from maskwright.ops.boxes import iou
 from maskwright.protocols import Model
 from maskwright.structures import Batch, Geometry, Images, Masks, Scene, Segments, Taxonomy
 from maskwright.weights import store
 
+TWO_STAGE = {"channels": 16, "mask_width": 16, "box_hidden": 32, "rpn_batch": 64, "roi_batch": 32}
 TINY: dict[str, dict[str, Any]] = {
-    "maskwright.models.mask_rcnn": {
-        "channels": 16,
-        "mask_width": 16,
-        "box_hidden": 32,
-        "rpn_batch": 64,
-        "roi_batch": 32,
-    },
+    "maskwright.models.mask_rcnn": TWO_STAGE,
+    "maskwright.models.panet": TWO_STAGE,
+    "maskwright.models.mask_scoring_rcnn": {**TWO_STAGE, "iou_width": 16, "iou_hidden": 32},
+    "maskwright.models.cascade_mask_rcnn": TWO_STAGE,
     # 64 channels: P7 of a small picture is one cell, and a group norm needs two values a group.
     "maskwright.models.condinst": {
         "channels": 64,
@@ -49,7 +48,7 @@ TINY: dict[str, dict[str, Any]] = {
 """Options that make the rows of a module small; their backbones stay what they are."""
 
 ROWS = [entry.name for entry in zoo.models()]
-ONE_ROW_A_FAMILY = list({entry.build.partition(":")[0]: entry.name for entry in zoo.models()}.values())
+ONE_ROW_A_FAMILY = list({entry.build.partition(":")[0]: entry.name for entry in zoo.models()[::-1]}.values())[::-1]
 """For what depends on a family's code and not on a row's numbers."""
 
 CLASSES = Taxonomy(names=("disc", "square", "bar"))
@@ -180,6 +179,45 @@ def test_one_class(name: str) -> None:
     network(model).eval()
     found = predict(model, pictures((64, 64)))[0].objects()
     assert not found.labels.any()
+
+
+@pytest.mark.parametrize("name", ONE_ROW_A_FAMILY)
+def test_any_mask_loss_serves(name: str) -> None:
+    model: Any = build(name)
+    assert callable(model.mask_loss)
+    own = Supervised(model)(batch(3, 1))
+    for loss_name, loss in MASK_LOSSES.items():
+        model.mask_loss = loss
+        for objects in ((2, 1), (0, 0)):
+            losses = Supervised(model)(batch(*objects))
+            assert losses.keys() == own.keys(), loss_name
+            assert all(torch.isfinite(value) for value in losses.values()), loss_name
+            cast(Tensor, sum(losses.values())).backward()
+
+
+@pytest.mark.parametrize("name", ONE_ROW_A_FAMILY)
+def test_many_and_tiny_objects(name: str) -> None:
+    """500 objects of which many have a single pixel, beside a picture whose only object has one."""
+    model = build(name)
+    many = torch.zeros(500, SIDE, SIDE, dtype=torch.bool)
+    for i in range(500):
+        row, column = divmod(i, 25)
+        side = 1 + i % 4
+        many[i, 4 * row : 4 * row + side, 3 * column : 3 * column + side] = True
+    one = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
+    one[0, 50, 17] = True
+    scenes = []
+    for dense in (many, one):
+        masks = Masks.from_dense(dense)
+        labels = torch.arange(len(dense)) % len(CLASSES)
+        segments = Segments(size=(SIDE, SIDE), labels=labels, masks=masks, boxes=masks.boxes())
+        scenes.append(Scene(size=(SIDE, SIDE), segments=segments))
+    crowded = Batch(inputs=pictures((SIDE, SIDE), (SIDE, SIDE)), scenes=tuple(scenes), keys=("many", "one"))
+    losses = Supervised(model)(crowded)
+    assert all(torch.isfinite(loss) for loss in losses.values()), losses
+    cast(Tensor, sum(losses.values())).backward()
+    for parameter in network(model).parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all()
 
 
 # ---- prediction -----------------------------------------------------------------------------------------------------

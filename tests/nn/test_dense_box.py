@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
 from maskwright.nn.backbones.vovnet import VOVNETS, VoVNet
 from maskwright.nn.heads.dense_box import (
@@ -20,10 +19,9 @@ from maskwright.nn.heads.dense_box import (
     dense_losses,
     dense_points,
     detect_dense,
-    focal_sum,
     giou_of_distances,
 )
-from maskwright.nn.heads.dynamic_masks import Dice, DynamicMasks, MaskBranch
+from maskwright.nn.heads.dynamic_masks import DynamicMasks, MaskBranch
 from maskwright.nn.heads.spatial_attention_mask import levels_by_share, mask_iou_targets, pool_by_share
 from maskwright.ops.aligned import aligned_bilinear, draw_aligned
 from maskwright.ops.boxes import giou_matched
@@ -105,12 +103,6 @@ def test_centers_move_the_region_that_learns() -> None:
 
 
 # ---- losses ---------------------------------------------------------------------------------------------------------
-
-
-def test_focal_sum_is_the_focal_loss() -> None:
-    logits, targets = torch.randn(50, 3) * 4, (torch.rand(50, 3) > 0.7).float()
-    want = sigmoid_focal_loss(logits, targets, 0.25, 2.0, reduction="sum")
-    torch.testing.assert_close(focal_sum(logits, targets, 0.25, 2.0), want)
 
 
 def test_giou_of_distances_is_that_of_the_boxes() -> None:
@@ -245,14 +237,6 @@ def test_mask_branch() -> None:
     assert tuple(shared.shape) == (2, 4, 16, 16)
     assert semantic is not None
     assert tuple(semantic.shape) == (2, 3, 16, 16)
-
-
-def test_dice() -> None:
-    targets = torch.zeros(2, 6, 6)
-    targets[:, :3] = 1
-    assert Dice()(targets * 40 - 20, targets) == pytest.approx(0, abs=1e-6)
-    assert Dice()(20 - targets * 40, targets) == pytest.approx(1, abs=1e-6)
-    assert Dice()(torch.zeros(0, 6, 6, requires_grad=True), torch.zeros(0, 6, 6)).requires_grad
 
 
 def test_aligned_bilinear_keeps_the_points_of_the_cells() -> None:

@@ -67,9 +67,9 @@ def test_heads_on_the_recorded_detections(case: Case) -> None:
     boxes, classes = (torch.from_numpy(reference.full(key)) for key in ("det_boxes", "det_classes"))
     pooled = model.pool(model.features(images), [Rois(boxes, classes, classes)], images)
     rows = torch.arange(len(classes))
-    probs = model.mask_head(pooled)[rows, classes].sigmoid()
-    reference.near("roi_pred_masks", probs[:, None], absolute=1e-3)
-    scores = torch.from_numpy(reference.full("det_scores")) * model.iou_head(pooled, probs)[rows, classes]
+    logits = model.mask_head(pooled)[rows, classes]
+    reference.near("roi_pred_masks", logits.sigmoid()[:, None], absolute=1e-3)
+    scores = torch.from_numpy(reference.full("det_scores")) * model.iou_head(pooled, logits)[rows, classes]
     reference.near("mask_scores", scores, absolute=1e-3)
 
 

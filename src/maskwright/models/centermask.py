@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from maskwright.models.parts.truth import boxes_of, covered_at, split
 from maskwright.nn.backbones.timm import TimmBackbone
 from maskwright.nn.backbones.vovnet import VOVNETS, VoVNet
 from maskwright.nn.heads.dense_box import (
@@ -40,8 +41,8 @@ from maskwright.nn.heads.dense_box import (
     dense_points,
     detect_dense,
 )
+from maskwright.nn.heads.mask_iou import MaskIoUHead
 from maskwright.nn.heads.spatial_attention_mask import (
-    MaskIoUHead,
     SpatialAttentionMaskHead,
     mask_iou_targets,
     pool_by_share,
@@ -174,7 +175,7 @@ class CenterMask(nn.Module):
         if self.iou_head is not None:
             # The estimate learns from the mask and does not change it.
             chosen = self._chosen(logits, torch.cat([r.labels for r in rois])).detach()
-            iou = self.iou_head(pooled, chosen.sigmoid())
+            iou = self.iou_head(pooled, chosen)
         return Raw(maps, rois, logits, iou, targets, found)
 
     def features(self, inputs: Images) -> list[Tensor]:
@@ -202,17 +203,17 @@ class CenterMask(nn.Module):
     def assign(self, maps: DenseMaps, scene: Scene) -> DenseTargets:
         """Which object of one image each cell stands for."""
         points, levels = dense_points(maps.sizes, self.strides, maps.classes[0].device)
-        objects, void = _split(scene)
+        objects, void = split(scene)
         return assign_points(
-            points, levels, self.strides, _boxes(objects).to(points), objects.labels.to(points.device),
-            background=len(self.taxonomy), limits=self.limits, radius=self.radius, ignored=_at(void, points),
+            points, levels, self.strides, boxes_of(objects).to(points), objects.labels.to(points.device),
+            background=len(self.taxonomy), limits=self.limits, radius=self.radius, ignored=covered_at(void, points),
         )  # fmt: skip
 
     @torch.no_grad()
     def sample(self, proposals: Tensor, scene: Scene) -> Rois:
         """Proposals that overlap an object by half, and the objects' own boxes; by chance, if there are too many."""
-        objects, _ = _split(scene)
-        truth = _boxes(objects).to(proposals)
+        objects, _ = split(scene)
+        truth = boxes_of(objects).to(proposals)
         boxes = torch.cat((truth, proposals))
         matched, kind = match(box_ops.iou(truth, boxes), 0.5, 0.5, False)
         positive = torch.nonzero((kind == 1) & box_ops.nonempty(boxes)).flatten()
@@ -250,7 +251,7 @@ class CenterMask(nn.Module):
         targets: list[Tensor] = []
         areas: list[Tensor] = []
         for rois, scene in zip(raw.rois, batch.truth(), strict=True):
-            objects, _ = _split(scene)
+            objects, _ = split(scene)
             if objects.masks is None:
                 raise ValueError("CenterMask learns from masks, but a scene has none; give masks or another objective")
             masks = objects.masks[rois.matched.cpu()]
@@ -311,37 +312,6 @@ def _learned(raw: Raw) -> list[DenseTargets]:
     return raw.targets
 
 
-def _split(scene: Scene) -> tuple[Segments, Masks | None]:
-    """Objects to learn, and the regions of crowds and of what is to be ignored, which make no negative."""
-    objects = scene.objects()
-    crowd = objects.crowd if objects.crowd is not None else torch.zeros(len(objects), dtype=torch.bool)
-    parts = [] if scene.ignore is None else [scene.ignore]
-    if bool(crowd.any()) and objects.masks is not None:
-        parts.append(objects.masks[crowd.cpu()])
-    return objects[~crowd], Masks.cat(parts) if parts else None
-
-
-def _boxes(objects: Segments) -> Tensor:
-    if objects.boxes is not None:
-        return objects.boxes
-    if objects.masks is None:
-        raise ValueError("a scene to learn from needs boxes or masks, and this one has neither")
-    return objects.masks.boxes()
-
-
-def _at(regions: Masks | None, points: Tensor) -> Tensor | None:
-    """bool [L]: whether points [L, 2] (x, y) lie in one of ``regions``."""
-    if regions is None or len(regions) == 0:
-        return None
-    covered = torch.zeros(regions.size, dtype=torch.bool)
-    for i in range(len(regions)):
-        covered |= regions[i : i + 1].dense()[0]
-    x, y = points.cpu().long().unbind(1)
-    inside = (x < regions.size[1]) & (y < regions.size[0])
-    hit = covered[y.clamp(max=regions.size[0] - 1), x.clamp(max=regions.size[1] - 1)]
-    return (hit & inside).to(points.device)
-
-
 # ---- variants -------------------------------------------------------------------------------------------------------
 
 
@@ -394,12 +364,12 @@ def _build(
 
 def centermask_r50(taxonomy: Taxonomy, **options: Any) -> CenterMask:
     """ResNet-50, FPN 256, P3 to P7."""
-    return _build(taxonomy, "resnet50", **options)
+    return _build(taxonomy, **{"body": "resnet50", **options})
 
 
 def centermask_v39(taxonomy: Taxonomy, **options: Any) -> CenterMask:
     """VoVNetV2-39, FPN 256: the paper's standard form."""
-    return _build(taxonomy, "v39", **options)
+    return _build(taxonomy, **{"body": "v39", **options})
 
 
 def centermask_lite(taxonomy: Taxonomy, body: str = "v39", **options: Any) -> CenterMask:

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from maskwright.models.parts.truth import boxes_of, covered_at, split
 from maskwright.nn.backbones.timm import TimmBackbone
 from maskwright.nn.heads.dense_box import (
     DENSE_RULES,
@@ -41,9 +42,9 @@ from maskwright.nn.heads.dense_box import (
     dense_points,
     detect_dense,
     flatten_maps,
-    focal_sum,
 )
-from maskwright.nn.heads.dynamic_masks import Dice, DynamicMasks, MaskBranch
+from maskwright.nn.heads.dynamic_masks import DynamicMasks, MaskBranch
+from maskwright.nn.losses import Dice, focal_sum
 from maskwright.nn.necks.fpn import FPN
 from maskwright.nn.norm import NormName, normalize_pixels
 from maskwright.ops import boxes as box_ops
@@ -208,8 +209,8 @@ class CondInst(nn.Module):
     def assign(self, maps: DenseMaps, scene: Scene, padded: tuple[int, int]) -> Truth:
         """Which object of one image each cell stands for, and the objects' masks."""
         points, levels = dense_points(maps.sizes, self.strides, maps.classes[0].device)
-        objects, void = _split(scene)
-        boxes, labels = _boxes(objects).to(points), objects.labels.to(points.device)
+        objects, void = split(scene)
+        boxes, labels = boxes_of(objects).to(points), objects.labels.to(points.device)
         masks, centers, semantic = None, None, None
         if objects.masks is not None:
             masks, centers = _sample(objects.masks, boxes, self.mask_stride, padded)
@@ -221,7 +222,7 @@ class CondInst(nn.Module):
                     semantic[seen[i]] = labels[i]
         targets = assign_points(
             points, levels, self.strides, boxes, labels, background=len(self.taxonomy),
-            limits=self.interests[:-1], radius=self.radius, centers=centers, ignored=_at(void, points),
+            limits=self.interests[:-1], radius=self.radius, centers=centers, ignored=covered_at(void, points),
         )  # fmt: skip
         return Truth(targets, masks, semantic)
 
@@ -305,37 +306,6 @@ def _draw(cells: Sequence[Tensor], limit: int | None) -> list[Tensor]:
     return [c[k] for c, k in zip(cells, kept.split([len(c) for c in cells]), strict=True)]
 
 
-def _split(scene: Scene) -> tuple[Segments, Masks | None]:
-    """Objects to learn, and the regions of crowds and of what is to be ignored, which make no negative."""
-    objects = scene.objects()
-    crowd = objects.crowd if objects.crowd is not None else torch.zeros(len(objects), dtype=torch.bool)
-    parts = [] if scene.ignore is None else [scene.ignore]
-    if bool(crowd.any()) and objects.masks is not None:
-        parts.append(objects.masks[crowd.cpu()])
-    return objects[~crowd], Masks.cat(parts) if parts else None
-
-
-def _boxes(objects: Segments) -> Tensor:
-    if objects.boxes is not None:
-        return objects.boxes
-    if objects.masks is None:
-        raise ValueError("a scene to learn from needs boxes or masks, and this one has neither")
-    return objects.masks.boxes()
-
-
-def _at(regions: Masks | None, points: Tensor) -> Tensor | None:
-    """bool [L]: whether points [L, 2] (x, y) lie in one of ``regions``."""
-    if regions is None or len(regions) == 0:
-        return None
-    covered = torch.zeros(regions.size, dtype=torch.bool)
-    for i in range(len(regions)):
-        covered |= regions[i : i + 1].dense()[0]
-    x, y = points.cpu().long().unbind(1)
-    inside = (x < regions.size[1]) & (y < regions.size[0])
-    hit = covered[y.clamp(max=regions.size[0] - 1), x.clamp(max=regions.size[1] - 1)]
-    return (hit & inside).to(points.device)
-
-
 def _sample(masks: Masks, boxes: Tensor, stride: int, padded: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Every ``stride``-th pixel of the masks on the padded picture, bool [G, H, W], and their centers of mass [G, 2].
 
@@ -404,9 +374,9 @@ def _build(
 
 def condinst_r50(taxonomy: Taxonomy, **options: Any) -> CondInst:
     """ResNet-50, FPN 256, P3 to P7: the paper's standard form."""
-    return _build(taxonomy, "resnet50", **options)
+    return _build(taxonomy, **{"body": "resnet50", **options})
 
 
 def condinst_r101(taxonomy: Taxonomy, **options: Any) -> CondInst:
     """ResNet-101, FPN 256, P3 to P7."""
-    return _build(taxonomy, "resnet101", **options)
+    return _build(taxonomy, **{"body": "resnet101", **options})

@@ -97,6 +97,7 @@ def multilevel_roi_align(
     epsilon: float | None = None,
     epsilon_inside: bool = True,
     reduce: Reduce = "mean",
+    far_edge: float = 0.0,
 ) -> Tensor:
     """RoIAlign of each box on the pyramid level that fits its size.
 
@@ -106,13 +107,16 @@ def multilevel_roi_align(
         strides: pixels per cell of each level, powers of two that double from level to level.
         size, sampling_ratio, aligned, reduce: as in ``roi_align``.
         canonical, canonical_level, epsilon, epsilon_inside: as in ``assign_levels``.
+        far_edge: taken off the far edges once the levels are chosen; 1 for maskrcnn-benchmark, which sizes boxes up to
+            their last pixel and cuts them before it.
 
     Returns:
         [sum of k, C, h, w] in the features' dtype: the boxes of the first image, then of the second, and so on.
     """
     table = _table(boxes)
+    cut = table - table.new_tensor([0.0, 0.0, 0.0, far_edge, far_edge]) if far_edge else table
     if len(features) == 1:
-        return roi_align(features[0], table, size, 1 / strides[0], sampling_ratio, aligned, reduce)
+        return roi_align(features[0], cut, size, 1 / strides[0], sampling_ratio, aligned, reduce)
     k_min = round(log2(strides[0]))
     levels = assign_levels(
         table[:, 1:], k_min, k_min + len(features) - 1, canonical, canonical_level,
@@ -122,15 +126,40 @@ def multilevel_roi_align(
     out_size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if reduce == "mean" and all(_by_rows(m) for m in maps):
         scales = [1 / stride for stride in strides]
-        out = roi_rows.align(maps, table.float(), levels - k_min, scales, out_size, sampling_ratio, aligned)
+        out = roi_rows.align(maps, cut.float(), levels - k_min, scales, out_size, sampling_ratio, aligned)
         return out.to(features[0].dtype)
     out = maps[0].new_zeros((table.shape[0], maps[0].shape[1], *out_size))
     for i, (feature, stride) in enumerate(zip(maps, strides, strict=True)):
         # every level is asked, also for no boxes: all maps then get a gradient, and the graph has no branch
         place = (levels == k_min + i).nonzero().flatten()
-        part = roi_align(feature, table[place], out_size, 1 / stride, sampling_ratio, aligned, reduce)
+        part = roi_align(feature, cut[place], out_size, 1 / stride, sampling_ratio, aligned, reduce)
         out = out.index_copy_(0, place, part)
     return out.to(features[0].dtype)
+
+
+def every_level_roi_align(
+    features: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    strides: Sequence[int],
+    size: int | tuple[int, int],
+    *,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+    reduce: Reduce = "mean",
+    far_edge: float = 0.0,
+) -> Tensor:
+    """RoIAlign of each box on every one of L pyramid levels (adaptive feature pooling: PANet, section 3.2).
+
+    Arguments are those of ``multilevel_roi_align``. Returns [sum of k, L, C, h, w] in the features' dtype.
+    """
+    table = _table(boxes)
+    if far_edge:
+        table = table - table.new_tensor([0.0, 0.0, 0.0, far_edge, far_edge])
+    parts = [
+        roi_align(feature, table, size, 1 / stride, sampling_ratio, aligned, reduce)
+        for feature, stride in zip(features, strides, strict=True)
+    ]
+    return torch.stack(parts, 1)
 
 
 def _by_rows(features: Tensor) -> bool:

@@ -13,7 +13,9 @@ from maskwright.structures import Taxonomy
 from maskwright.weights.adelaidet import AdelaiDetCondInst
 from maskwright.weights.centermask2 import CenterMask2
 from maskwright.weights.detectron2 import Detectron2MaskRCNN
+from maskwright.weights.mask_scoring import OfficialMaskScoring
 from maskwright.weights.mmdetection_dense import MMDetectionCondInst
+from maskwright.weights.mmdetection_two_stage import MMDetectionTwoStage
 from maskwright.weights.torchvision import TorchvisionMaskRCNN
 
 
@@ -38,6 +40,8 @@ IMPORTERS: tuple[ModelImporter, ...] = (
     TorchvisionMaskRCNN(),
     AdelaiDetCondInst(),
     CenterMask2(),
+    OfficialMaskScoring(),
+    MMDetectionTwoStage(),
     MMDetectionCondInst(),
 )
 

@@ -18,7 +18,7 @@ from math import log
 import torch
 from torch import Tensor, nn
 
-from maskwright.nn.losses import binary_sum
+from maskwright.nn.losses import binary_sum, focal_sum
 from maskwright.nn.norm import NormName, make_norm
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.nms import batched_nms
@@ -312,15 +312,6 @@ def giou_of_distances(predicted: Tensor, goal: Tensor, smooth: bool) -> Tensor:
     if smooth:
         return (overlap + 1) / (union + 1) - (hull - union) / hull.clamp(min=1e-12)
     return overlap / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
-
-
-def focal_sum(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Sum of the focal loss (Lin et al. 2017, equation 5) over independent sigmoids of one shape with their targets."""
-    prob = logits.sigmoid()
-    missing = prob * (1 - targets) + (1 - prob) * targets
-    weight = alpha * targets + (1 - alpha) * (1 - targets)
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (weight * missing.pow(gamma) * loss).sum()
 
 
 # ---- decoding -------------------------------------------------------------------------------------------------------

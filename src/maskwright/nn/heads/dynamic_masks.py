@@ -131,18 +131,3 @@ class DynamicMasks(nn.Module):
             return (points[:, :1] - x) / extents[:, None], (points[:, 1:] - y) / extents[:, None]
         along, down = 2 * x / (width * stride) - 1, 2 * y / (height * stride) - 1
         return along.expand(points.shape[0], width), down.expand(points.shape[0], height)
-
-
-class Dice:
-    """Mean of ``1 - 2 |pt| / (|p|^2 + |t|^2 + epsilon)`` over N masks [N, h, w] (CondInst, section 3.3)."""
-
-    def __init__(self, epsilon: float = 1e-5) -> None:
-        self.epsilon = epsilon
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """A scalar; zero, with a gradient, for N = 0."""
-        if logits.numel() == 0:
-            return logits.sum() * 0.0
-        prob, target = logits.sigmoid().flatten(1), targets.to(logits.dtype).flatten(1)
-        both = prob.square().sum(1) + target.square().sum(1) + self.epsilon
-        return (1 - 2 * (prob * target).sum(1) / both).mean()

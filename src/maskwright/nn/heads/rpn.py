@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from maskwright.nn.heads.roi_sampling import claim
 from maskwright.nn.losses import binary_sum, smooth_l1_sum
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.matching import match
@@ -58,11 +59,12 @@ def propose(
     post_nms: int,
     threshold: float,
     min_size: float,
+    inclusive: bool = False,
 ) -> list[Tensor]:
     """Proposals [K <= post_nms, 4] of each image, by falling objectness; no gradient flows through them.
 
     The best ``pre_nms`` of each level are decoded, clipped to the image, rid of boxes not larger than ``min_size`` and
-    thinned by NMS within their level.
+    thinned by NMS within their level. ``inclusive`` clips as ``clip`` does.
     """
     with torch.no_grad():
         scores, offsets = flatten_levels(objectness, deltas)
@@ -79,12 +81,32 @@ def propose(
         all_scores, all_boxes, levels = torch.cat(top_scores, 1), torch.cat(top_boxes, 1), torch.cat(top_levels)
         proposals: list[Tensor] = []
         for image, size in enumerate(sizes):
-            box = box_ops.clip(all_boxes[image], size)
+            box = clip(all_boxes[image], size, inclusive)
             keep = box_ops.nonempty(box, min_size) & torch.isfinite(all_scores[image])
             box, score, level = box[keep], all_scores[image][keep], levels[keep]
             kept = batched_nms(box, score, level, threshold)[:post_nms]
             proposals.append(box[kept])
         return proposals
+
+
+def clip(boxes: Tensor, size: Sequence[int], inclusive: bool = False) -> Tensor:
+    """Boxes [..., 4] moved into a picture (H, W); ``inclusive`` leaves each the row and column of its last pixel."""
+    if not inclusive:
+        return box_ops.clip(boxes, size)
+    edge = boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return box_ops.clip(boxes - edge, (size[0] - 1, size[1] - 1)) + edge
+
+
+def legacy_cell_anchors(stride: int, size: float, ratios: Sequence[float]) -> Tensor:
+    """The anchors of Faster R-CNN's first code for one cell, float32 [A, 4] with exclusive far edges.
+
+    They lie around the middle pixel of the cell (0, 0)..(stride - 1, stride - 1), whose sides for each of ``ratios``
+    (height over width) are rounded to pixels before they grow to ``size`` (maskrcnn-benchmark).
+    """
+    ratio = torch.tensor(list(ratios), dtype=torch.float64)
+    width = (stride / ratio.sqrt()).round()
+    half = torch.stack((width, (width * ratio).round()), 1) * (size / stride) / 2
+    return torch.cat((stride / 2 - half, stride / 2 + half), 1).float()
 
 
 def rpn_losses(
@@ -97,6 +119,9 @@ def rpn_losses(
     count: int,
     positive_fraction: float,
     beta: float,
+    inside: Sequence[tuple[int, int]] | None = None,
+    border: float = 0.0,
+    claims: bool = False,
 ) -> tuple[Tensor, Tensor, int]:
     """Sums of the objectness and of the box loss over sampled anchors, and how many were sampled.
 
@@ -105,13 +130,23 @@ def rpn_losses(
         ignore: boxes of regions (crowds) that make no anchor a negative.
         count, positive_fraction: anchors sampled an image, and the largest share of positives.
         beta: of the smooth L1 loss.
+        inside: the pictures' (H, W): anchors that reach ``border`` pixels or more beyond them do not learn.
+        claims: objects claim anchors as ``roi_sampling.claim`` has it, from an overlap of 0.3 on.
     """
     scores, offsets = flatten_levels(objectness, deltas)
     all_scores, all_offsets, all_anchors = torch.cat(scores, 1), torch.cat(offsets, 1), torch.cat(list(anchors))
     class_sum, box_sum, sampled = all_scores.sum() * 0.0, all_offsets.sum() * 0.0, 0
     for image, boxes in enumerate(truth):
         with torch.no_grad():
-            matched, kind = match(box_ops.iou(boxes, all_anchors), 0.3, 0.7, True)
+            overlap = box_ops.iou(boxes, all_anchors)
+            outside = None if inside is None else _outside(all_anchors, inside[image], border)
+            if outside is not None:
+                overlap[:, outside] = -1.0
+            matched, kind = match(overlap, 0.3, 0.7, not claims)
+            if claims:
+                matched, kind = claim(overlap, matched, kind, 0.3)
+            if outside is not None:
+                kind[outside] = -1
             if len(ignore[image]):
                 covered = _covered(all_anchors, ignore[image])
                 kind = torch.where((kind == 0) & covered, torch.full_like(kind, -1), kind)
@@ -125,6 +160,11 @@ def rpn_losses(
             goal = box_ops.encode(boxes[matched[positive]], all_anchors[positive])
             box_sum = box_sum + smooth_l1_sum(all_offsets[image, positive].float(), goal, beta)
     return class_sum, box_sum, sampled
+
+
+def _outside(boxes: Tensor, size: tuple[int, int], border: float) -> Tensor:
+    low, high = boxes[:, :2], boxes[:, 2:] - boxes.new_tensor([float(size[1]), float(size[0])])
+    return (low < -border).any(1) | (high >= border).any(1)
 
 
 def _covered(boxes: Tensor, regions: Tensor) -> Tensor:

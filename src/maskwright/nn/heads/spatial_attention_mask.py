@@ -1,5 +1,4 @@
-"""CenterMask's second stage (Lee & Park 2020): RoIs by their share of the picture, masks with spatial attention, and
-how good a mask is (Huang et al. 2019, Mask Scoring R-CNN, section 3.2)."""
+"""CenterMask's second stage (Lee & Park 2020): RoIs by their share of the picture, masks with spatial attention."""
 
 from __future__ import annotations
 
@@ -26,11 +25,15 @@ class SpatialAttentionMaskHead(nn.Module):
         self, channels: int, classes: int, *, width: int = 256, depth: int = 4, attention: bool = True
     ) -> None:
         super().__init__()
-        self.convs = _convs(channels, width, depth)
+        self.convs = nn.ModuleList(nn.Conv2d(width if i else channels, width, 3, 1, 1) for i in range(depth))
         self.attention = nn.Conv2d(2, 1, 3, padding=1, bias=False) if attention else None
         self.upsample = nn.ConvTranspose2d(width, width, 2, 2)
         self.predictor = nn.Conv2d(width, classes, 1)
-        _begin(self)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.normal_(self.predictor.weight, std=0.001)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -41,54 +44,6 @@ class SpatialAttentionMaskHead(nn.Module):
             seen = torch.cat((features.mean(1, keepdim=True), features.amax(1, keepdim=True)), 1)
             features = features * self.attention(seen).sigmoid()
         return self.predictor(self.upsample(features).relu())
-
-
-class MaskIoUHead(nn.Module):
-    """RoI features [R, C, s, s] and a mask's probabilities [R, 2s, 2s] to the IoU [R, K] it has if it is of class k.
-
-    Args:
-        channels: C. size: s. classes: K.
-        width: of the convolutions. depth: how many there are; the last has stride 2. hidden: of the two layers.
-    """
-
-    def __init__(
-        self, channels: int, size: int, classes: int, *, width: int = 256, depth: int = 4, hidden: int = 1024
-    ) -> None:
-        super().__init__()
-        self.convs = _convs(channels + 1, width, depth, last_stride=2)
-        side = (size + 1) // 2
-        self.fcs = nn.ModuleList((nn.Linear(width * side * side, hidden), nn.Linear(hidden, hidden)))
-        self.iou = nn.Linear(hidden, classes)
-        _begin(self)
-        nn.init.normal_(self.iou.weight, std=0.01)
-
-    def forward(self, features: Tensor, probs: Tensor) -> Tensor:
-        """The mask is brought to the features' size by the maximum of each 2x2 cells. Not bounded to [0, 1]."""
-        small = nn.functional.max_pool2d(probs[:, None].to(features.dtype), 2, 2)
-        hidden = torch.cat((features, small), 1)
-        for conv in self.convs:
-            hidden = conv(hidden).relu()
-        hidden = hidden.flatten(1)
-        for layer in self.fcs:
-            hidden = layer(hidden).relu()
-        return self.iou(hidden)
-
-
-def _convs(channels: int, width: int, depth: int, last_stride: int = 1) -> nn.ModuleList:
-    strides = [1] * (depth - 1) + [last_stride]
-    return nn.ModuleList(nn.Conv2d(width if i else channels, width, 3, s, 1) for i, s in enumerate(strides))
-
-
-def _begin(head: nn.Module) -> None:
-    for module in head.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.kaiming_uniform_(module.weight, a=1)
-        else:
-            continue
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def levels_by_share(boxes: Tensor, picture: float, low: int, high: int) -> Tensor:
