@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwright.errors import InputError
-from maskwright.weights.table import Published, check_license, find, is_published, packaged, published
+from maskwright.weights.table import Published, check_license, find, is_published, of_model, packaged, published
 
 if TYPE_CHECKING:
     import torch
@@ -39,10 +39,9 @@ class Entry:
     Attributes:
         name: what ``load``, ``build`` and ``maskwright train`` take.
         build: ``module:function``; called as ``function(taxonomy, **options)``, it returns a ``Model``.
-        task: instance, semantic or panoptic.
+        task: instance, semantic or panoptic; the model gets it as an attribute, and data and measures follow from it.
         domain: image, clip, cloud or volume.
         paper: the method's source.
-        weights: names of published weights, see ``maskwright.weights.table``.
     """
 
     name: str
@@ -50,34 +49,31 @@ class Entry:
     task: str
     domain: str
     paper: str
-    weights: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of published weights, see ``maskwright.weights.table``."""
+        return of_model(self.name)
 
 
-def _instance(name: str, build: str, paper: str, *weights: str) -> Entry:
-    build = f"maskwright.models.{build}"
-    return Entry(name=name, build=build, task="instance", domain="image", paper=paper, weights=weights)
+def _row(task: str, name: str, build: str, paper: str) -> Entry:
+    return Entry(name=name, build=f"maskwright.models.{build}", task=task, domain="image", paper=paper)
 
 
-def _mask_rcnn(name: str, function: str, *weights: str) -> Entry:
-    return _instance(name, f"mask_rcnn:{function}", _MASK_RCNN, *weights)
+def _instance(name: str, build: str, paper: str) -> Entry:
+    return _row("instance", name, build, paper)
 
 
 _CLASS_LAYER = "box_head.class_logits.weight"
 """A parameter of ours whose length is the number of classes and the background."""
 
 TABLE: tuple[Entry, ...] = (
-    _mask_rcnn("mask-rcnn-r18", "mask_rcnn_r18"),
-    _mask_rcnn(
-        "mask-rcnn-r50",
-        "mask_rcnn_r50",
-        "mask-rcnn-r50-detectron2-3x",
-        "mask-rcnn-r50-torchvision-v1",
-        "mask-rcnn-r50-torchvision-v2",
-    ),
-    _mask_rcnn("mask-rcnn-r101", "mask_rcnn_r101", "mask-rcnn-r101-detectron2-3x"),
-    _mask_rcnn("mask-rcnn-x101", "mask_rcnn_x101"),
-    _mask_rcnn("mask-rcnn-mobilenetv3", "mask_rcnn_mobilenetv3"),
-    _mask_rcnn("mask-rcnn-r18-light", "mask_rcnn_r18_light", "embedded"),
+    _instance("mask-rcnn-r18", "mask_rcnn:mask_rcnn_r18", _MASK_RCNN),
+    _instance("mask-rcnn-r50", "mask_rcnn:mask_rcnn_r50", _MASK_RCNN),
+    _instance("mask-rcnn-r101", "mask_rcnn:mask_rcnn_r101", _MASK_RCNN),
+    _instance("mask-rcnn-x101", "mask_rcnn:mask_rcnn_x101", _MASK_RCNN),
+    _instance("mask-rcnn-mobilenetv3", "mask_rcnn:mask_rcnn_mobilenetv3", _MASK_RCNN),
+    _instance("mask-rcnn-r18-light", "mask_rcnn:mask_rcnn_r18_light", _MASK_RCNN),
     _instance("panet-r50", "panet:panet_r50", _PANET),
     _instance("panet-r101", "panet:panet_r101", _PANET),
     _instance("mask-scoring-rcnn-r50", "mask_scoring_rcnn:mask_scoring_rcnn_r50", _MASK_SCORING),
@@ -125,6 +121,7 @@ def build(name: str, taxonomy: Taxonomy, **options: Any) -> Model:
     """
     module, _, function = entry(name).build.partition(":")
     model = getattr(import_module(module), function)(taxonomy, **options)
+    model.task = entry(name).task
     model.built = (name, dict(options))
     return model
 
@@ -218,6 +215,11 @@ def _locate(weights: str | os.PathLike[str], commercial: bool, progress: Progres
         check_license(row, commercial=commercial)
         path = packaged(row)
         if path is None:
+            if not row.url:
+                raise InputError(
+                    f"{row.name} cannot be downloaded by a program: {row.note}. Fetch the file, then load "
+                    f"{row.model} with its path as weights."
+                )
             from maskwright.weights.hub import download
 
             path = download(row.url, row.sha256, progress=progress)
