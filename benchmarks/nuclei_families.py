@@ -62,6 +62,13 @@ RCNN: dict[str, Any] = {
 }
 DENSE: dict[str, Any] = {"channels": 96, "head_depth": 2}
 
+SOLO: dict[str, Any] = {
+    "channels": 96,
+    "width": 96,
+    "depth": 3,
+    "ranges": ((1, 48), (24, 96), (48, 192), (96, 384), (192, 2048)),
+}
+
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mask-rcnn": ("mask-rcnn-r50", RCNN),
     "panet": ("panet-r50", RCNN),
@@ -69,6 +76,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "cascade-mask-rcnn": ("cascade-mask-rcnn-r50", RCNN),
     "condinst": ("condinst-r50", {**DENSE, "branch_width": 64}),
     "centermask": ("centermask-r50", {**DENSE, "mask_width": 64, "iou_hidden": 256}),
+    "pointrend": ("pointrend-r50", {**RCNN, "mask_hidden": 256}),
+    "solo": ("solo-r50", SOLO),
+    "solo-decoupled": ("solo-decoupled-r50", SOLO),
+    "solov2": ("solov2-r50", {**SOLO, "mask_width": 64, "kernels": 64}),
+    "queryinst": (
+        "queryinst-r50",
+        {"channels": 96, "queries": 150, "stages": 3, "heads": 4, "hidden": 256, "dynamic_width": 32, "mask_width": 64},
+    ),
 }
 """The zoo's row of each family and what makes it light; all get ``body="resnet18"``."""
 

@@ -1,4 +1,4 @@
-"""``evaluate``: a model against annotated images, in COCO's numbers, and against the same images damaged."""
+"""``evaluate``: a model against annotated images, in the official numbers of its task, and against the same damaged."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from maskwright.data.rasterize import scene_of
 from maskwright.data.robustness import corruptions as damage
 from maskwright.data.samplers import Sequential
 from maskwright.data.source import Loads
+from maskwright.data.task_views import for_task
 from maskwright.errors import InputError
-from maskwright.metrics.average_precision import CocoAP
+from maskwright.metrics.by_task import INSTANCE_KINDS, MAIN_FIGURES, Judge, judge
 from maskwright.nn.modes import autocast, evaluating
 from maskwright.ops.hardware import choose_device, choose_precision
-from maskwright.protocols import Metric, Model
+from maskwright.protocols import Metric, Model, task_of
 from maskwright.structures import Record, Scene, Taxonomy
 
 
@@ -34,37 +35,49 @@ def evaluate(
     device: str = "auto",
     precision: str = "32",
     workers: int = 0,
-    kinds: Sequence[str] = ("mask", "box"),
+    kinds: Sequence[str] = INSTANCE_KINDS,
     progress: Callable[[int, int], None] | None = None,
     found: Callable[[Record, Scene], None] | None = None,
     also: Mapping[str, Metric] | None = None,
+    measure: Judge | None = None,
 ) -> dict[str, Any]:
-    """Find the objects of every image of ``source`` and compare them with what is annotated, in file pixels.
+    """Predict every image of ``source`` and compare that with what is annotated, in file pixels.
 
-    Classes are paired by name; what the model finds of classes that the data does not have is left out.
+    The model's task chooses the measures. Instance: average precision of masks and boxes (``CocoAP``). Semantic: mean
+    and frequency-weighted IoU, pixel accuracy, Boundary IoU (``SemanticFigures``). Panoptic: PQ, SQ, RQ of all
+    classes, things and stuff, of boundaries too, mean IoU, and the things' AP (``PanopticFigures``).
+    ``data.task_views.for_task`` says which data serve which task.
+
+    Classes are paired by name; what the model finds of classes that the data does not have is left out, in maps void.
+    Images whose maps are void all over do not count.
 
     Args:
         model: what ``load`` or ``build`` returned; it moves to ``device``; its modes and limits stay.
-        source: annotated images, as ``read_coco`` gives them.
+        source: annotated images, as ``read_coco`` or ``open_split`` gives them.
         max_per_image: objects an image that the model gives and that the metric counts, both; COCO has 100.
         score_threshold: objects below it are left out, in [0, 1]; ``None`` keeps the model's.
         batch_size: images computed at once.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: ``"32"``, ``"bf16"``, ``"16"``, or ``"auto"``: bf16 where the hardware has it.
         workers: processes that load and resize images; 0 does it in this one.
-        kinds: of ``"mask"`` and ``"box"``.
+        kinds: of ``"mask"`` and ``"box"``, for instances.
         progress: called with (images done, images in all).
         found: called with each image's record and what was found there, classes numbered as in the data.
         also: further measures by name, fed the same scenes; they stay with the caller, for intervals and curves.
+        measure: what ``metrics.by_task.judge`` gives for the task and the classes of ``for_task(source, task)``, where
+            the caller wants to keep it, for intervals and curves; ``None`` makes one.
 
     Returns:
         ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images", "max_per_image"}``, figures as fractions;
-        see ``CocoAP``; and for each of ``also`` its own figures under its name.
+        ``{"semantic": {"mIoU", ...}, "images"}``; or ``{"panoptic": {"PQ", ...}, "boundary": {"PQ", ...}, "semantic",
+        "mask", "images", "max_per_image"}``; and for each of ``also`` its own figures under its name.
 
     Raises:
-        InputError: no images, an image that cannot be read, no class in common, or an option out of range.
+        InputError: no images, none with annotations, an image that cannot be read, no class in common, annotations that
+            do not suit the task, or an option out of range.
     """
-    taken = sorted({*kinds, "images", "max_per_image"} & (also or {}).keys())
+    task = task_of(model)
+    taken = sorted({*kinds, *MAIN_FIGURES, "boundary", "images", "max_per_image"} & (also or {}).keys())
     if taken:
         raise ValueError(f"measures in also must have names of their own, got {', '.join(taken)}")
     if max_per_image < 1 or batch_size < 1 or workers < 0:
@@ -72,10 +85,13 @@ def evaluate(
         raise InputError(f"max_per_image and batch_size must be 1 or more and workers 0 or more, got {given}.")
     if len(source) == 0:
         raise InputError("an evaluation needs annotated images, but the data has none.")
+    source = for_task(source, task)
     pairing = pair(model.taxonomy, source.taxonomy)
     where = choose_device(device)
     chosen = choose_precision(precision, where)
-    metric = CocoAP(source.taxonomy, kinds=tuple(kinds), max_detections=max_per_image)
+    metric = measure
+    if metric is None:  # an empty one is false
+        metric = judge(task, source.taxonomy, kinds=kinds, max_detections=max_per_image)
     order = Sequential(source, batch_size)
     loader = make_loader(
         source, ToSize(resize=model.resize, scenes=False), order, workers=workers, multiple=model.size_divisor
@@ -84,7 +100,7 @@ def evaluate(
     if score_threshold is not None:
         limits["score_threshold"] = score_threshold
     network = cast(nn.Module, model).to(where)
-    done, keys = 0, set[int]()
+    done, unknown, keys = 0, 0, set[int]()
     with torch.no_grad(), evaluating(network, limits):
         for batch in loader:
             with autocast(where, chosen):
@@ -95,14 +111,19 @@ def evaluate(
                 key = f"{record.image_id} {done}" if record.image_id in keys else record.image_id
                 keys.add(record.image_id)
                 predicted, (truth, areas) = relabel(scene.to("cpu"), pairing), truth_of(record)
+                done += 1
+                if found is not None:
+                    found(record, predicted)
+                if truth.semantic is not None and bool((truth.semantic < 0).all()):
+                    unknown += 1
+                    continue
                 metric.update(predicted, truth, key=key, areas=areas)
                 for other in (also or {}).values():
                     other.update(predicted, truth, key=key)
-                if found is not None:
-                    found(record, predicted)
-                done += 1
             if progress is not None:
                 progress(done, len(source))
+    if unknown == done:
+        raise InputError(f"an evaluation needs annotated images, but the maps of all {done} are void.")
     return metric.compute() | {name: other.compute() for name, other in (also or {}).items()}
 
 
@@ -118,7 +139,7 @@ def evaluate_corrupted(
     device: str = "auto",
     precision: str = "32",
     workers: int = 0,
-    kinds: Sequence[str] = ("mask", "box"),
+    kinds: Sequence[str] = INSTANCE_KINDS,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """How much of its performance a model keeps when pictures are damaged (Michaelis et al. 2019, section 3.2).
@@ -134,8 +155,9 @@ def evaluate_corrupted(
 
     Returns:
         ``{"clean": {"mask", "box"}, "corrupted": {kind: {"1": {"mask", "box"}, ...}}, "mPC": {"mask", "box"},
-        "rPC": {"mask", "box"}, "images", "max_per_image"}``, figures as ``evaluate`` gives them. mPC is the mean of AP
-        over kinds and severities, rPC what that is of the clean AP; ``None`` where there is no AP, or it is zero.
+        "rPC": {"mask", "box"}, "by": {"mask": "AP", "box": "AP"}, "images", "max_per_image"}``, figures as ``evaluate``
+        gives them, in the groups whose main figure counts: PQ of ``"panoptic"``, mIoU of ``"semantic"``. mPC is its
+        mean over kinds and severities, rPC what that is of the clean one; ``None`` where there is none, or it is zero.
 
     Raises:
         InputError: as ``evaluate``, and for kinds and severities that do not exist or come twice.
@@ -162,18 +184,21 @@ def evaluate_corrupted(
             progress=told,
         )
 
-    clean = measure(source, 0, "clean")
-    counts = {name: clean.pop(name) for name in ("images", "max_per_image")}
+    whole = measure(source, 0, "clean")
+    main = {group: name for group, name in MAIN_FIGURES[task_of(model)].items() if group in whole}
+    clean = {group: whole[group] for group in main}
+    counts = {name: whole[name] for name in ("images", "max_per_image") if name in whole}
     corrupted: dict[str, dict[str, Any]] = {kind: {} for kind in corruptions}
     for number, (kind, severity) in enumerate(runs, 1):
         figures = measure(damage.Corrupted(source, kind, severity), number, f"{kind} {severity}")
-        corrupted[kind][str(severity)] = {name: figures[name] for name in clean}
-    mean = {name: mean_ap([by[name]["AP"] for row in corrupted.values() for by in row.values()]) for name in clean}
+        corrupted[kind][str(severity)] = {group: figures[group] for group in main}
+    all_rows = [row for by in corrupted.values() for row in by.values()]
+    mean = {group: mean_ap([row[group][name] for row in all_rows]) for group, name in main.items()}
     relative = {
-        name: value / clean[name]["AP"] if value is not None and clean[name]["AP"] > 0 else None
-        for name, value in mean.items()
+        group: value / clean[group][main[group]] if value is not None and clean[group][main[group]] > 0 else None
+        for group, value in mean.items()
     }
-    return {"clean": clean, "corrupted": corrupted, "mPC": mean, "rPC": relative, **counts}
+    return {"clean": clean, "corrupted": corrupted, "mPC": mean, "rPC": relative, "by": main, **counts}
 
 
 def mean_ap(values: Sequence[float | None]) -> float | None:
@@ -184,7 +209,7 @@ def mean_ap(values: Sequence[float | None]) -> float | None:
 
 def truth_of(record: Record) -> tuple[Scene, np.ndarray]:
     """What is annotated, with the file's own boxes, and its areas: float64 [N], which decide the size class."""
-    scene = scene_of(record)
+    scene = scene_of(replace(record, tracks=None))
     objects = scene.objects()
     if objects.ids is None:
         return scene, record.areas
@@ -211,13 +236,20 @@ def pair(model: Taxonomy, data: Taxonomy) -> Tensor:
 
 
 def relabel(scene: Scene, pairing: Tensor) -> Scene:
-    """The scene with each label ``l`` replaced by ``pairing[l]``; objects whose new label is negative are left out."""
-    objects = scene.objects()
-    labels = pairing[objects.labels]
-    kept = labels >= 0
-    if not bool(kept.all()):
-        objects, labels = objects[kept], labels[kept]
-    return replace(scene, segments=replace(objects, labels=labels))
+    """The scene with each label ``l`` replaced by ``pairing[l]``; what gets a negative label is left out, or void."""
+    changes: dict[str, Any] = {}
+    if scene.segments is not None:
+        labels = pairing[scene.segments.labels]
+        kept = labels >= 0
+        objects = scene.segments if bool(kept.all()) else scene.segments[kept]
+        changes["segments"] = replace(objects, labels=labels[kept])
+        if scene.panoptic is not None and len(objects) < len(kept) and scene.segments.ids is not None:
+            lost = torch.isin(scene.panoptic, scene.segments.ids[~kept])
+            changes["panoptic"] = torch.where(lost, 0, scene.panoptic)
+    if scene.semantic is not None:
+        # -1, void, takes the last place.
+        changes["semantic"] = torch.cat([pairing, torch.tensor([-1])])[scene.semantic]
+    return replace(scene, **changes)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -22,9 +22,13 @@ class Model(Protocol):
     ``forward`` never computes a loss and never branches on ``self.training`` for what it returns. ``scenes`` may only
     choose *what is computed* (Mask R-CNN samples proposals against the truth). Without ``scenes`` it is the exportable
     graph, detections included.
+
+    ``task`` says what its scenes hold: instance (``segments``), semantic (``semantic``) or panoptic (``panoptic``, and
+    ``segments`` with its ids, things and stuff). ``zoo.build`` sets it from the table.
     """
 
     taxonomy: Taxonomy
+    task: str
     size_divisor: int
     resize: Resize
     score_threshold: float
@@ -45,6 +49,11 @@ class Model(Protocol):
     def predict(self, raw: Any, geometry: Sequence[Geometry]) -> list[Scene]:
         """Scenes in file pixels, objects sorted by falling score. ``raw`` is made without scenes."""
         ...
+
+
+def task_of(model: object) -> str:
+    """The task of a model, instance where it does not say."""
+    return str(getattr(model, "task", "instance"))
 
 
 class MaskLoss(Protocol):

@@ -28,6 +28,15 @@ _MASK_RCNN = "He, Gkioxari, Dollár, Girshick: Mask R-CNN. ICCV 2017, arXiv:1703
 _PANET = "Liu, Qi, Qin, Shi, Jia: Path Aggregation Network for Instance Segmentation. CVPR 2018, arXiv:1803.01534"
 _MASK_SCORING = "Huang, Huang, Gong, Huang, Wang: Mask Scoring R-CNN. CVPR 2019, arXiv:1903.00241"
 _CASCADE = "Cai, Vasconcelos: Cascade R-CNN: High Quality Object Detection and Instance Segmentation. arXiv:1906.09756"
+_POINTREND = "Kirillov, Wu, He, Girshick: PointRend: Image Segmentation as Rendering. CVPR 2020, arXiv:1912.08193"
+_QUERYINST = "Fang, Yang, Wang, Li, Fang, Shan, Feng, Liu: Instances as Queries. ICCV 2021, arXiv:2105.01928"
+_SOLO = "Wang, Kong, Shen, Jiang, Li: SOLO: Segmenting Objects by Locations. ECCV 2020, arXiv:1912.04488"
+_SOLOV2 = "Wang, Zhang, Kong, Li, Shen: SOLOv2: Dynamic and Fast Instance Segmentation. NeurIPS 2020, arXiv:2003.10152"
+_PANOPTIC_FPN = "Kirillov, Girshick, He, Dollár: Panoptic Feature Pyramid Networks. CVPR 2019, arXiv:1901.02446"
+_UPSNET = "Xiong et al.: UPSNet: A Unified Panoptic Segmentation Network. CVPR 2019, arXiv:1901.03784"
+_DEEPLAB = "Chen et al.: Encoder-Decoder with Atrous Separable Convolution. ECCV 2018, arXiv:1802.02611"
+_DETR = "Carion et al.: End-to-End Object Detection with Transformers. ECCV 2020, arXiv:2005.12872"
+_MASKFORMER = "Cheng, Schwing, Kirillov: Per-Pixel Classification is Not All You Need. NeurIPS 2021, arXiv:2107.06278"
 _CONDINST = "Tian, Shen, Chen: Conditional Convolutions for Instance Segmentation. ECCV 2020, arXiv:2003.05664"
 _CENTERMASK = "Lee, Park: CenterMask: Real-Time Anchor-Free Instance Segmentation. CVPR 2020, arXiv:1911.06667"
 
@@ -79,11 +88,31 @@ TABLE: tuple[Entry, ...] = (
     _instance("mask-scoring-rcnn-r50", "mask_scoring_rcnn:mask_scoring_rcnn_r50", _MASK_SCORING),
     _instance("mask-scoring-rcnn-r101", "mask_scoring_rcnn:mask_scoring_rcnn_r101", _MASK_SCORING),
     _instance("cascade-mask-rcnn-r50", "cascade_mask_rcnn:cascade_mask_rcnn_r50", _CASCADE),
+    _instance("pointrend-r50", "pointrend:pointrend_r50", _POINTREND),
+    _instance("pointrend-r101", "pointrend:pointrend_r101", _POINTREND),
+    _instance("pointrend-x101", "pointrend:pointrend_x101", _POINTREND),
+    _instance("queryinst-r50", "queryinst:queryinst_r50", _QUERYINST),
+    _instance("queryinst-r101", "queryinst:queryinst_r101", _QUERYINST),
+    _instance("solo-r50", "solo:solo_r50", _SOLO),
+    _instance("solo-decoupled-r50", "solo:solo_decoupled_r50", _SOLO),
+    _instance("solov2-r50", "solov2:solov2_r50", _SOLOV2),
+    _instance("solov2-r101", "solov2:solov2_r101", _SOLOV2),
+    _instance("solov2-light-r18", "solov2:solov2_light_r18", _SOLOV2),
     _instance("condinst-r50", "condinst:condinst_r50", _CONDINST),
     _instance("condinst-r101", "condinst:condinst_r101", _CONDINST),
     _instance("centermask-r50", "centermask:centermask_r50", _CENTERMASK),
     _instance("centermask-v39", "centermask:centermask_v39", _CENTERMASK),
     _instance("centermask-lite", "centermask:centermask_lite", _CENTERMASK),
+    _instance("detr-r50", "detr:detr_r50", _DETR),
+    _instance("detr-r101", "detr:detr_r101", _DETR),
+    _row("panoptic", "detr-panoptic-r50", "detr:detr_panoptic_r50", _DETR),
+    _row("panoptic", "panoptic-fpn-r50", "panoptic_fpn:panoptic_fpn_r50", _PANOPTIC_FPN),
+    _row("panoptic", "panoptic-fpn-r101", "panoptic_fpn:panoptic_fpn_r101", _PANOPTIC_FPN),
+    _row("panoptic", "upsnet-r50", "upsnet:upsnet_r50", _UPSNET),
+    _row("panoptic", "maskformer-r50", "maskformer:maskformer_r50", _MASKFORMER),
+    _row("panoptic", "maskformer-swin-t", "maskformer:maskformer_swin_t", _MASKFORMER),
+    _row("semantic", "semantic-fpn-r50", "semantic_fpn:semantic_fpn_r50", _PANOPTIC_FPN),
+    _row("semantic", "deeplabv3plus-r50", "deeplabv3plus:deeplabv3plus_r50", _DEEPLAB),
 )
 
 _BY_NAME = {entry.name: entry for entry in TABLE}
@@ -121,7 +150,7 @@ def build(name: str, taxonomy: Taxonomy, **options: Any) -> Model:
     """
     module, _, function = entry(name).build.partition(":")
     model = getattr(import_module(module), function)(taxonomy, **options)
-    model.task = entry(name).task
+    model.task = getattr(model, "task", entry(name).task)
     model.built = (name, dict(options))
     return model
 
@@ -170,7 +199,7 @@ def load(
             that maskwright wrote, or a published name.
         weights: for a model of the table: a run directory, a checkpoint in its origin's own form, or a published
             name. ``None`` leaves the weights random.
-        taxonomy: the classes; by default those of the weights, and COCO's 80 for random weights.
+        taxonomy: the classes; by default those of the weights; for random ones COCO's 80, or its 133 for maps.
         commercial: refuse weights whose license does not allow commercial use.
         allow_missing: parts that may be missing or of another shape: leading parts of parameter names, or ``"head"``
             for the layers whose size depends on the classes.
@@ -251,8 +280,10 @@ def _suggest(name: str | os.PathLike[str], known: Sequence[str]) -> str:
 
 def _random(name: str, taxonomy: Taxonomy | None) -> Model:
     from maskwright.weights.coco_names import coco_things
+    from maskwright.weights.coco_panoptic_names import coco_panoptic
 
-    model: Any = build(name, taxonomy or coco_things())
+    usual = coco_things if entry(name).task == "instance" else coco_panoptic
+    model: Any = build(name, taxonomy or usual())
     model.report, model.card = None, {}
     return model
 

@@ -22,12 +22,36 @@ from maskwright.protocols import Model
 from maskwright.structures import Batch, Geometry, Images, Masks, Scene, Segments, Taxonomy
 from maskwright.weights import store
 
-TWO_STAGE = {"channels": 16, "mask_width": 16, "box_hidden": 32, "rpn_batch": 64, "roi_batch": 32}
+TWO_STAGE: dict[str, Any] = {"channels": 16, "mask_width": 16, "box_hidden": 32, "rpn_batch": 64, "roi_batch": 32}
+FUSED: dict[str, Any] = {**TWO_STAGE, "semantic_width": 16, "score_threshold": 0.05, "overlap": 0.9, "stuff_area": 16}
+QUERIES: dict[str, Any] = {"channels": 32, "hidden": 32, "queries": 12, "task": "instance"}
+GRID: dict[str, Any] = {"channels": 32, "width": 32, "depth": 1, "prior": 0.3}
 TINY: dict[str, dict[str, Any]] = {
     "maskwright.models.mask_rcnn": TWO_STAGE,
     "maskwright.models.panet": TWO_STAGE,
     "maskwright.models.mask_scoring_rcnn": {**TWO_STAGE, "iou_width": 16, "iou_hidden": 32},
     "maskwright.models.cascade_mask_rcnn": TWO_STAGE,
+    "maskwright.models.pointrend": {**TWO_STAGE, "mask_hidden": 32, "point_width": 16},
+    "maskwright.models.queryinst": {
+        "channels": 16,
+        "queries": 12,
+        "stages": 2,
+        "heads": 2,
+        "hidden": 32,
+        "dynamic_width": 8,
+        "mask_width": 16,
+        "mask_depth": 1,
+        "box_std": 0.01,
+    },
+    "maskwright.models.solo": {**GRID, "grids": (12, 10, 8, 6, 4), "rules": {"mask_threshold": 0.2}},
+    "maskwright.models.solov2": {**GRID, "mask_width": 16, "kernels": 16, "grids": (12, 10, 8, 6, 4)},
+    "maskwright.models.panoptic_fpn": {**FUSED, "merge_things": False},
+    "maskwright.models.upsnet": FUSED,
+    "maskwright.models.semantic_fpn": {"channels": 16, "width": 16},
+    "maskwright.models.deeplabv3plus": {"width": 16, "fine_width": 8},
+    # the classes here are things; what these do with stuff is in their own tests
+    "maskwright.models.detr": {**QUERIES, "encoder_depth": 1, "decoder_depth": 2, "heads": 8},
+    "maskwright.models.maskformer": {**QUERIES, "embedding": 16, "heads": 2, "encoder_depth": 0, "depth": 2},
     # 64 channels: P7 of a small picture is one cell, and a group norm needs two values a group.
     "maskwright.models.condinst": {
         "channels": 64,
@@ -50,6 +74,10 @@ TINY: dict[str, dict[str, Any]] = {
 ROWS = [entry.name for entry in zoo.models()]
 ONE_ROW_A_FAMILY = list({entry.build.partition(":")[0]: entry.name for entry in zoo.models()[::-1]}.values())[::-1]
 """For what depends on a family's code and not on a row's numbers."""
+
+WITH_OBJECTS = [name for name in ROWS if zoo.entry(name).task != "semantic"]
+SEMANTIC = [name for name in ROWS if zoo.entry(name).task == "semantic"]
+LEARN_MASKS = [name for name in ONE_ROW_A_FAMILY if zoo.entry(name).task != "semantic"]
 
 CLASSES = Taxonomy(names=("disc", "square", "bar"))
 SIDE = 96
@@ -131,7 +159,8 @@ def agree(a: Segments, b: Segments) -> float:
     same = (
         (iou(a.boxes, b.boxes) > 0.99) & (a.labels[:, None] == b.labels) & ((a.scores[:, None] - b.scores).abs() < 1e-3)
     )
-    partner = same.to(torch.uint8).argmax(1)
+    # of several with the same box and score, the one with the most alike mask
+    partner = torch.where(same, a.masks.iou(b.masks).to(torch.float32) + 1, 0).argmax(1)
     pixels = a.masks.dense().flatten(1).int() - b.masks[partner].dense().flatten(1).int()
     return float((same.any(1) & (pixels.abs().sum(1) <= 4)).float().mean())
 
@@ -177,11 +206,15 @@ def test_one_class(name: str) -> None:
     losses = Supervised(model).train()(batch(2, 1, classes=1))
     assert all(torch.isfinite(loss) for loss in losses.values())
     network(model).eval()
-    found = predict(model, pictures((64, 64)))[0].objects()
-    assert not found.labels.any()
+    found = predict(model, pictures((64, 64)))[0]
+    if name in SEMANTIC:
+        assert found.semantic is not None
+        assert not found.semantic.clamp(min=0).any()
+    else:
+        assert not found.objects().labels.any()
 
 
-@pytest.mark.parametrize("name", ONE_ROW_A_FAMILY)
+@pytest.mark.parametrize("name", LEARN_MASKS)
 def test_any_mask_loss_serves(name: str) -> None:
     model: Any = build(name)
     assert callable(model.mask_loss)
@@ -223,7 +256,7 @@ def test_many_and_tiny_objects(name: str) -> None:
 # ---- prediction -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", WITH_OBJECTS)
 def test_predictions_are_valid_scenes_in_file_pixels(name: str) -> None:
     model = ready(name)
     originals = [(150, 211), (40, 30)]
@@ -242,7 +275,7 @@ def test_predictions_are_valid_scenes_in_file_pixels(name: str) -> None:
         assert (segments.boxes <= torch.tensor([width, height, width, height])).all()
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", WITH_OBJECTS)
 def test_a_batch_equals_its_pictures_one_by_one(name: str) -> None:
     model = ready(name)
     inputs = pictures((96, 96), (70, 96))
@@ -253,7 +286,7 @@ def test_a_batch_equals_its_pictures_one_by_one(name: str) -> None:
         assert agree(alone.objects(), found.objects()) >= 0.95
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", WITH_OBJECTS)
 def test_limits_are_plain_attributes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ready(name)
     inputs = pictures((64, 96))
@@ -263,6 +296,23 @@ def test_limits_are_plain_attributes(name: str, monkeypatch: pytest.MonkeyPatch)
     assert len(before) > 5 == len(some)
     monkeypatch.setattr(model, "score_threshold", 1.0)
     assert len(predict(model, inputs)[0].objects()) == 0
+
+
+@pytest.mark.parametrize("name", SEMANTIC)
+def test_semantic_maps_lie_in_file_pixels(name: str) -> None:
+    originals = [(150, 211), (40, 30)]
+    inputs = pictures((96, 128), (90, 64), originals=originals)
+    model = ready(name)
+    together = predict(model, inputs)
+    for i, (found, size) in enumerate(zip(together, originals, strict=True)):
+        assert found.size == size
+        assert found.semantic is not None
+        assert found.semantic.shape == size
+        assert found.semantic.min() >= -1
+        assert found.semantic.max() < len(CLASSES)
+        alone = predict(model, Images(pixels=inputs.pixels[i : i + 1], geometry=inputs.geometry[i : i + 1]))[0]
+        assert alone.semantic is not None
+        assert (alone.semantic == found.semantic).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -285,7 +335,11 @@ def test_save_and_load(name: str, tmp_path: Path) -> None:
     path.unlink()  # hundreds of megabytes for the largest rows
     assert again.taxonomy == CLASSES
     inputs = pictures((64, 96))
-    one, two = predict(model, inputs)[0].objects(), predict(again, inputs)[0].objects()
+    first, second = predict(model, inputs)[0], predict(again, inputs)[0]
+    if name in SEMANTIC:
+        assert torch.equal(cast(Tensor, first.semantic), cast(Tensor, second.semantic))
+        return
+    one, two = first.objects(), second.objects()
     assert torch.equal(one.labels, two.labels)
     for field in ("boxes", "scores"):
         assert torch.equal(getattr(one, field), getattr(two, field))

@@ -18,6 +18,7 @@ SCORES = (0.9, 0.5, 0.05)
 class Toy(nn.Module):
     """Fulfills ``protocols.Model``; ``seen`` keeps what each forward was given."""
 
+    task = "instance"
     size_divisor = 32
 
     def __init__(self, resize: Resize | None = None) -> None:

@@ -27,6 +27,7 @@ class Raw:
 class Toy(nn.Module):
     """Learns the area of the objects, and the pixels of a random part of them: a loss whose count varies."""
 
+    task = "instance"
     size_divisor = 32
 
     def __init__(self, norm: bool = False) -> None:

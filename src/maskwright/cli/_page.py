@@ -1,10 +1,10 @@
-"""The HTML page of ``maskwright score --report``: figures, curves, costs of errors, confusions, worst images."""
+"""The HTML pages of ``score`` and ``evaluate``: figures, curves, costs of errors, confusions, worst images."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,30 @@ def write(path: Path, measured: Measured, args: argparse.Namespace) -> None:
     if measured.errors is not None:
         blocks += [*_errors(measured.errors), *_calibration(measured.errors), *_worst(measured.errors, args)]
     report.save(path, report.page(f"maskwright score - {measured.title}", *blocks))
+
+
+def write_evaluation(
+    path: Path, measured: Measured, worst: Sequence[tuple[str, float, np.ndarray, np.ndarray]]
+) -> None:
+    """Write the page of ``maskwright evaluate``.
+
+    Args:
+        path: the HTML file. measured: what was found out.
+        worst: name, main figure, what is annotated and what was found (uint8 [H, W, 3]) of images.
+
+    Raises:
+        InputError: ``path`` cannot be written.
+    """
+    blocks = [*_numbers(measured), *_curves(measured), *_confusion(measured)]
+    if worst:
+        blocks.append(report.heading("Worst images", "By the main figure, of the image alone."))
+        pictures = [
+            (f"{name}: {what}, {value:.3f}", picture)
+            for name, value, *both in worst
+            for what, picture in zip(("annotated", "found"), both, strict=True)
+        ]
+        blocks.append(report.pictures(pictures))
+    report.save(path, report.page(f"maskwright evaluate - {measured.title}", *blocks))
 
 
 def _numbers(measured: Measured) -> Iterator[str]:

@@ -1,18 +1,25 @@
-"""``maskwright evaluate``: COCO's numbers of a model on annotated images, clean or damaged."""
+"""``maskwright evaluate``: the official numbers of a model's task on annotated images, clean or damaged."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from maskwright.cli._tables import robustness, table
 from maskwright.cli.progress import Download
 from maskwright.data.robustness.table import KINDS, SEVERITIES
 from maskwright.errors import InputError
+
+if TYPE_CHECKING:
+    from maskwright.data.source import Loads
+    from maskwright.structures import Record, Scene, Taxonomy
+
+    Found = Callable[[Record, Scene], None]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,12 +46,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="objects an image that the model gives and the metric counts (default: 100, as COCO)",
+        help="objects an image that the model gives and average precision counts (default: 100, as COCO)",
     )
     parser.add_argument(
         "--score-threshold", type=float, metavar="S", help="leave out objects below this (default: the model's)"
     )
-    parser.add_argument("--kind", choices=("mask", "box"), action="append", help="what to compare (default: both)")
+    parser.add_argument(
+        "--kind", choices=("mask", "box"), action="append", help="what to compare of instances (default: both)"
+    )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images computed at once (default: 1)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
     parser.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="32", help="default: 32")
@@ -54,8 +63,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results",
         type=Path,
-        metavar="FILE",
-        help="also write what was found as a COCO result file, for maskwright score: intervals, errors, a report",
+        metavar="PATH",
+        help="also write what was found, for maskwright score: instances as a COCO result file, panoptic segments as "
+        "COCO panoptic JSON with a folder of PNGs, semantic maps as a folder of label images with classes.json",
+    )
+    parser.add_argument(
+        "--intervals",
+        type=int,
+        nargs="?",
+        const=1000,
+        metavar="N",
+        help="give each figure its 95 %% interval by resampling the images N times (default: 1000)",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write one HTML page: figures, curves, confusions, worst images"
     )
     parser.add_argument(
         "--corrupt",
@@ -77,17 +98,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from maskwright import zoo
-    from maskwright.data.formats.coco import result_file
     from maskwright.data.opening import open_split
-    from maskwright.data.tasks import things_of
-    from maskwright.evaluate import evaluate, evaluate_corrupted
+    from maskwright.data.task_views import for_task
+    from maskwright.evaluate import evaluate_corrupted
+    from maskwright.protocols import task_of
 
     damages = _damages(args)
-    source = things_of(open_split(args.data, "val", images=args.images, strict=not args.lenient))
+    if args.intervals is not None and args.intervals < 1:
+        raise InputError(f"--intervals must be at least 1, got {args.intervals}.")
+    data = open_split(args.data, "val", images=args.images, strict=not args.lenient)
     weights = args.weights or args.target or "embedded"
     name = args.model or (args.target if args.weights else None)
     named = (weights,) if name is None else (name, weights)
-    model = zoo.load(*named, commercial=args.commercial, progress=Download())
+    model: Any = zoo.load(*named, commercial=args.commercial, progress=Download())
+    task = task_of(model)
+    if args.kind and task != "instance":
+        raise InputError(f"--kind chooses between masks and boxes of instances, but {weights} is a {task} model.")
+    source = for_task(data, task)
     options: dict[str, Any] = {
         "max_per_image": args.max_per_image,
         "score_threshold": args.score_threshold,
@@ -103,10 +130,64 @@ def run(args: argparse.Namespace) -> int:
         figures = evaluate_corrupted(model, source, corruptions=kinds, severities=severities, **options)
         print(json.dumps(figures) if args.json else robustness(figures))
         return 0
-    with result_file(args.results, source.taxonomy) if args.results else nullcontext() as keep:
-        figures = evaluate(model, source, found=keep, **options)
-    print(json.dumps(figures) if args.json else table(figures))
+    return _evaluate(args, model, source, task, f"{weights} on {args.data}", options)
+
+
+def _evaluate(
+    args: argparse.Namespace, model: Any, source: Loads, task: str, title: str, options: dict[str, Any]
+) -> int:
+    """One evaluation, with what was asked for beside its figures."""
+    from maskwright.cli import _figures
+    from maskwright.cli._measures import Measured
+    from maskwright.cli._worst import Worst
+    from maskwright.evaluate import evaluate
+    from maskwright.metrics import confidence
+    from maskwright.metrics.by_task import judge
+
+    taxonomy = source.taxonomy
+    measure = judge(task, taxonomy, kinds=options["kinds"], max_detections=args.max_per_image)
+    worst = Worst(source, task, options["kinds"], args.max_per_image) if args.report else None
+    with ExitStack() as stack:
+        takers: list[Found] = [worst] if worst is not None else []
+        if args.results is not None:
+            takers.append(stack.enter_context(_results(args.results, task, taxonomy)))
+
+        def found(record: Record, scene: Scene) -> None:
+            for take in takers:
+                take(record, scene)
+
+        plain = evaluate(model, source, found=found, measure=measure, **options)
+    figures = plain
+    if args.intervals:
+        try:
+            figures = confidence.intervals(measure, samples=args.intervals)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    measured = Measured(title=title, metric=measure, plain=plain, figures=figures)
+    if worst is not None:
+        from maskwright.cli import _page
+
+        _page.write_evaluation(args.report, measured, worst.rows())
+    if args.json:
+        print(json.dumps(figures))
+    else:
+        print(_figures.text(measured) if args.intervals else table(plain))
     return 0
+
+
+@contextmanager
+def _results(path: Path, task: str, taxonomy: Taxonomy) -> Generator[Found]:
+    """Takes what was found in each image and writes it in the form that ``maskwright score`` reads."""
+    if task == "instance":
+        from maskwright.data.formats.coco import result_file
+
+        with result_file(path, taxonomy) as take:
+            yield take
+        return
+    from maskwright.infer.map_writers import label_images, panoptic_document
+
+    with (panoptic_document if task == "panoptic" else label_images)(path, taxonomy) as add:
+        yield lambda record, scene: add(record.key, scene, str(Path(record.key).with_suffix("")), record.image_id)
 
 
 def _damages(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
@@ -117,55 +198,13 @@ def _damages(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[int, ...]
         return None
     from maskwright.data.robustness.corruptions import check
 
-    if args.results is not None:
-        raise InputError("--results keeps what one evaluation found, --corrupt makes many. Leave out one of them.")
+    given = [f"--{name}" for name in ("results", "report", "intervals") if getattr(args, name) is not None]
+    if given:
+        raise InputError(f"{given[0]} goes with one evaluation, --corrupt makes many. Leave out one of them.")
     kinds = KINDS if args.corrupt in ([], ["all"]) else tuple(args.corrupt)
     severities = SEVERITIES if args.severities is None else tuple(args.severities)
     check(kinds, severities)
     return kinds, severities
-
-
-def robustness(figures: Mapping[str, Any]) -> str:
-    """AP of each kind of damage by its strength as text, for masks and for boxes, and the benchmark's two summaries."""
-    from maskwright.evaluate import mean_ap
-
-    rows: Mapping[str, Mapping[str, Any]] = figures["corrupted"]
-    severities = list(next(iter(rows.values())))
-    width = max(map(len, ("clean", *rows)))
-    lines = [f"{figures['images']} images, up to {figures['max_per_image']} objects each"]
-    for what, clean in figures["clean"].items():
-        head = "".join(f"{severity:>8}" for severity in (*severities, "mean"))
-        lines += ["", f"{f'{what} AP':<{width}}{head}"]
-        lines.append(f"{'clean':<{width}}" + " " * 8 * len(severities) + _figure(clean["AP"]))
-        for kind, row in rows.items():
-            values = [row[severity][what]["AP"] for severity in severities]
-            lines.append(f"{kind:<{width}}" + "".join(map(_figure, (*values, mean_ap(values)))))
-        for name in ("mPC", "rPC"):
-            lines.append(f"{name:<{width}}" + " " * 8 * len(severities) + _figure(figures[name][what]))
-    return "\n".join(lines)
-
-
-def table(figures: Mapping[str, Any]) -> str:
-    """The figures as text: a column for masks and one for boxes, then AP by class where there is more than one."""
-    kinds = [kind for kind in ("mask", "box") if kind in figures]
-    lines = [f"{figures['images']} images, up to {figures['max_per_image']} objects each"]
-    names = [name for name in figures[kinds[0]] if name != "per_class"]
-    width = max(len(name) for name in names)
-    lines.append(" " * width + "".join(f"{kind:>8}" for kind in kinds))
-    lines += [f"{name:<{width}}" + "".join(_figure(figures[kind].get(name)) for kind in kinds) for name in names]
-    classes = list(figures[kinds[0]].get("per_class", {}))
-    if len(classes) > 1:
-        width = max(len(name) for name in classes)
-        lines += ["", "AP by class"]
-        for name in classes:
-            found = (figures[kind]["per_class"][name].get("AP") for kind in kinds)
-            lines.append(f"{name:<{width}}" + "".join(_figure(value) for value in found))
-    return "\n".join(lines)
-
-
-def _figure(value: float | None) -> str:
-    """COCO writes -1, and JSON null, where nothing was there to be found."""
-    return f"{'-':>8}" if value is None or value < 0 or value != value else f"{value:>8.4f}"
 
 
 class Counter:

@@ -14,9 +14,9 @@ from maskwright.errors import InputError
 COMMANDS = {
     "demo": "segment two photographs with the weights that ship with the package",
     "models": "list the models and their published weights",
-    "train": "train a model on a folder of annotations",
-    "evaluate": "measure a model on annotated images",
-    "predict": "find the objects in images, files or whole folders",
+    "train": "train a model on annotated images: instances, semantic maps or panoptic segments, as its task is",
+    "evaluate": "measure a model on annotated images: AP, mIoU or PQ",
+    "predict": "find the objects, classes or segments in images, files or whole folders",
     "score": "measure result files against annotations, without a model",
     "audit": "find what is wrong with a data set before it costs a training run",
     "synth": "draw scenes with perfect labels: street, cells, parts, shelf, orchard",

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwright.cli._options import add_flags, given
-from maskwright.cli.evaluate import Counter, table
+from maskwright.cli._tables import table
+from maskwright.cli.evaluate import Counter
 from maskwright.cli.progress import Download
 from maskwright.errors import InputError
 
@@ -28,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--train",
         required=True,
         metavar="PATH",
-        help="annotations to learn from, in any format; PATH@SPLIT names a split",
+        help="annotations to learn from, in any format that knows what the model's task needs (panoptic annotations "
+        "serve all tasks); PATH@SPLIT names a split",
     )
     parser.add_argument("--val", metavar="PATH", help="annotations to measure on; chooses the best")
     parser.add_argument(
@@ -48,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="objects an image that an evaluation finds and counts (default: 100, as COCO)",
+        help="objects an image that average precision finds and counts (default: 100, as COCO)",
     )
     parser.add_argument("--lenient", action="store_true", help="leave broken objects out instead of refusing the file")
     parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from maskwright.data.rare_classes import sampling_weights
     from maskwright.data.replay import Replay
     from maskwright.data.samplers import Shuffled
-    from maskwright.data.tasks import things_of
+    from maskwright.data.task_views import for_task
     from maskwright.evaluate import evaluate, pair
     from maskwright.train import TrainOptions, seed_all, train
     from maskwright.train.directory import prepare
@@ -79,14 +81,16 @@ def run(args: argparse.Namespace) -> int:
     changes, weather = given(args, *AUGMENT), given(args, *CONDITIONS)
     Augment(**changes)
     conditions = Conditions(**weather) if weather else None
-    zoo.entry(args.model)
+    task = zoo.entry(args.model).task
+    if changes.get("mixup") and task != "instance":
+        raise InputError(f"--mixup gives pixels two classes, but {args.model} is a {task} model. Leave it out.")
     if args.max_per_image < 1:
         raise InputError(f"--max-per-image must be 1 or more, got {args.max_per_image}.")
     prepare(args.out, resume=args.resume)
 
     options_of_data = {"images": args.images, "strict": not args.lenient}
-    source = things_of(open_split(args.train, "train", **options_of_data))
-    val = None if args.val is None else things_of(open_split(args.val, "val", **options_of_data))
+    source = for_task(open_split(args.train, "train", **options_of_data), task)
+    val = None if args.val is None else for_task(open_split(args.val, "val", **options_of_data), task)
     if val is not None:
         pair(source.taxonomy, val.taxonomy)
     seed_all(options.seed)

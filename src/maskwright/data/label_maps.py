@@ -13,7 +13,8 @@ from maskwright.data.io import open_image
 from maskwright.errors import InputError
 from maskwright.ops import rle
 from maskwright.ops.rle_maps import encode_map
-from maskwright.structures import LabelMap, MapForm, Record, Region, Shape
+from maskwright.storage import replacing
+from maskwright.structures import LabelMap, MapForm, Record, Region, Shape, Taxonomy
 
 _INDEXED = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
 
@@ -66,6 +67,52 @@ def to_labels(numbers: np.ndarray, classes: Mapping[int, int]) -> np.ndarray:
         return np.where(inside, table[np.where(inside, numbers, 0)], np.int16(-1))
     rank = np.minimum(np.searchsorted(values, numbers), len(values) - 1)
     return np.where(values[rank] == numbers, labels[rank], np.int16(-1))
+
+
+def file_values(taxonomy: Taxonomy) -> tuple[np.ndarray, int]:
+    """What classes and void are in written label maps: int64 [C], and the value of void.
+
+    Source ids where they fit into 16 bits, so that results compare with the data set's own maps; else 0 .. C-1. Void is
+    255, or where a class has that, the lowest number above all classes.
+    """
+    ids = np.array(taxonomy.source_ids, np.int64)
+    values = ids if len(ids) and ids.min() >= 0 and ids.max() < (1 << 16) - 1 else np.arange(len(ids))
+    return values, 255 if 255 not in values else int(values.max()) + 1
+
+
+def write_map(
+    path: str | Path, numbers: np.ndarray, form: MapForm = "index", colors: Mapping[int, Sequence[int]] | None = None
+) -> None:
+    """Write a map as PNG, such that ``read_map`` gives ``numbers`` again; it appears complete or not at all.
+
+    Args:
+        path: the file.
+        numbers: integers [H, W], 0 .. 65535 as ``index``, 0 .. 2^24 - 1 as ``rgb``.
+        form: as for ``read_map``.
+        colors: what the numbers look like, where all are below 256: number -> RGB.
+
+    Raises:
+        ValueError: numbers out of range.
+        InputError: ``path`` cannot be written.
+    """
+    most = (1 << 24) - 1 if form == "rgb" else (1 << 16) - 1
+    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
+    if low < 0 or high > most:
+        raise ValueError(f"numbers of a map must lie in 0..{most}, got {low}..{high}")
+    if form == "rgb":
+        wide = numbers.astype(np.int64)
+        picture = Image.fromarray(np.stack([wide & 255, wide >> 8 & 255, wide >> 16], axis=-1).astype(np.uint8))
+    elif high > 255:
+        picture = Image.fromarray(numbers.astype(np.uint16))
+    else:
+        picture = Image.fromarray(numbers.astype(np.uint8))
+        if colors is not None:
+            palette = np.zeros((256, 3), np.uint8)
+            for number, color in colors.items():
+                palette[number] = color
+            picture.putpalette(palette.reshape(-1).tolist())
+    with replacing(path) as beside:
+        picture.save(beside, format="PNG")
 
 
 def resolve(record: Record) -> Record:

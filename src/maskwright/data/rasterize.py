@@ -14,7 +14,7 @@ from maskwright.data.augment.warp import Warp
 from maskwright.data.label_maps import resolve
 from maskwright.errors import InputError
 from maskwright.ops import polygons, rle
-from maskwright.ops.rle_maps import encode_map
+from maskwright.ops.rle_maps import encode_map, renumber
 from maskwright.structures import Masks, Record, Scene, Segments
 
 Place = Placement | Warp
@@ -30,7 +30,8 @@ def scene_of(record: Record, placement: Place | None = None, *, min_visible: flo
     would be wrong. Crowd is kept as annotated.
 
     Label maps go through the same placement, each pixel taking the file pixel under its center. Where there is a
-    panoptic map the masks are cut out of it, so that they and the map agree in every pixel.
+    panoptic map the masks are cut out of it, so that they and the map agree in every pixel; and where it is all that is
+    known of the pixels, ``semantic`` is the classes of its segments, crowd and slivers included.
 
     ``Segments.ids`` are the record's ids, or its tracks where it has tracks (-1: an object without one). Among
     panoptic segments the ids must tell all apart, so one without a track gets -1 minus its own id, which is below -1.
@@ -127,19 +128,13 @@ def _panoptic_scene(record: Record, placement: Place, min_visible: float) -> Sce
     ignore = None
     if sliver.any():
         ignore = Masks.from_arrays(*rle.take(counts, offsets, np.flatnonzero(sliver)), placement.size)
+    semantic = None
+    if record.semantic is None:
+        semantic = torch.from_numpy(renumber(here, record.ids, record.labels, -1))
     return Scene(
         size=placement.size, segments=segments, ignore=ignore,
-        panoptic=torch.from_numpy(_renamed(here, record.ids[index], ids[index])),
+        panoptic=torch.from_numpy(renumber(here, record.ids[index], ids[index])), semantic=semantic,
     )  # fmt: skip
-
-
-def _renamed(values: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """int64 [H, W]: each of ``old`` becomes its ``new``; what is not among them becomes 0."""
-    if len(old) == 0:
-        return np.zeros(values.shape, np.int64)
-    order = np.argsort(old)
-    rank = np.minimum(np.searchsorted(old[order], values), len(old) - 1)
-    return np.where(old[order][rank] == values, new[order][rank], 0)
 
 
 def _ids(record: Record, index: np.ndarray) -> torch.Tensor:

@@ -16,7 +16,7 @@ from maskwright.data.label_maps import resolve
 from maskwright.data.source import Base, Loads, Mix, image_sizes, mix
 from maskwright.errors import InputError
 from maskwright.ops import polygons, rle
-from maskwright.ops.rle_maps import encode_map, paint_map
+from maskwright.ops.rle_maps import encode_map, paint_map, renumber
 from maskwright.structures import Record, Shape, Taxonomy
 
 Task = Literal["instances", "semantic", "panoptic"]
@@ -124,7 +124,7 @@ def to_semantic(record: Record) -> Record:
     record = resolve(record)
     semantic = record.semantic
     if semantic is None and isinstance(record.panoptic, np.ndarray):
-        semantic = _looked_up(record.panoptic, record.ids, record.labels)
+        semantic = renumber(record.panoptic, record.ids, record.labels, -1)
     elif semantic is None:
         runs = outlines_of(record)
         order = np.lexsort((-rle.area(*runs), ~record.crowd))
@@ -270,17 +270,6 @@ def outlines_of(record: Record) -> Runs:
             assert isinstance(shape, dict)
             pieces.append(rle.from_coco([shape], record.size)[0])
     return np.concatenate(pieces), np.concatenate([[0], np.cumsum([len(p) for p in pieces])]).astype(np.int64)
-
-
-def _looked_up(ids: np.ndarray, keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """``labels`` where ``ids`` equals ``keys``, -1 elsewhere."""
-    out = np.full(ids.shape, -1, np.int64)
-    if len(keys):
-        order = np.argsort(keys)
-        rank = np.minimum(np.searchsorted(keys[order], ids), len(keys) - 1)
-        found = keys[order][rank] == ids
-        out[found] = labels[order][rank][found]
-    return out
 
 
 def _chosen(record: Record, keep: np.ndarray) -> Record:

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from maskwright.draw.stuff import ink_on, wash, write_names
+from maskwright.ops.rle_maps import paint_map
 from maskwright.storage import replacing
 from maskwright.structures import Masks, Scene, Segments, Taxonomy
 from maskwright.structures.taxonomy import palette
 
 _FILL = 0.38
 """How much of a mask's color lies over the pixels; enough to tell neighbors apart, little enough to see through."""
+_TINT = 0.3
+"""The same for stuff, so that things stand out."""
 _LABELS = 60
 """With more objects than this, labels would hide the picture."""
 _DISTINCT = 48
@@ -29,8 +34,8 @@ def overlay(
     Objects have a color each where all are of one class, and shades of their class's color otherwise. Large
     objects are painted first, small ones on top. Outlines and text grow with the picture. Labels (class and score) are
     left out where objects are many or small, and where they would lie on one another. Masks are painted one by one
-    from their run-lengths, within their boxes; objects without masks are drawn as boxes. Where there are no segments, a
-    semantic map is painted in the colors of its classes.
+    from their run-lengths, within their boxes; objects without masks are drawn as boxes. Segments of stuff, and a
+    semantic map where there are no segments, are a tint in the color of their class with its name in their midst.
 
     Args:
         picture: uint8, a tensor [3, H, W] or an array [H, W, 3], RGB.
@@ -47,10 +52,29 @@ def overlay(
     canvas = _canvas(picture)
     if canvas.shape[:2] != scene.size:
         raise ValueError(f"the picture must have the scene's size {scene.size} (H, W), got {canvas.shape[:2]}.")
-    segments = scene.segments
+    scene = scene.with_masks()
+    segments, pen = scene.segments, _Pen.of(scene.size)
     if segments is None or len(segments) == 0:
-        return canvas if scene.semantic is None else _wash(canvas, scene.semantic.cpu().numpy(), taxonomy)
-    pen = _Pen.of(scene.size)
+        if scene.semantic is None:
+            return canvas
+        classes = scene.semantic.cpu().numpy()
+        drawn = wash(canvas, classes, taxonomy)
+        return drawn if labels is False else write_names(drawn, classes, taxonomy, pen.text)[0]
+    stuff = ~torch.tensor(taxonomy.thing, dtype=torch.bool)[segments.labels.cpu()]
+    if not bool(stuff.any()) or segments.masks is None:
+        return _objects(canvas, segments, taxonomy, pen, labels)
+    behind, segments = _painted(segments[stuff]), segments[~stuff]
+    canvas = _objects(wash(canvas, behind, taxonomy, _TINT), segments, taxonomy, pen, False)
+    if labels is False:
+        return canvas
+    seen = np.where(_painted(segments) >= 0, -1, behind)
+    canvas, taken = write_names(canvas, seen, taxonomy, pen.text)
+    return _labeled(canvas, segments, taxonomy, pen, labels, taken)
+
+
+def _objects(canvas: np.ndarray, segments: Segments, taxonomy: Taxonomy, pen: _Pen, labels: bool | None) -> np.ndarray:
+    if len(segments) == 0:
+        return canvas
     boxes = _boxes(segments)
     colors = _colors(segments, taxonomy)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
@@ -59,9 +83,22 @@ def overlay(
             _frame(canvas, boxes[i], colors[i], pen.line)
         else:
             _paint(canvas, segments.masks, i, colors[i], pen.line)
-    if labels is None:
-        labels = len(segments) <= _LABELS
-    return _write(canvas, segments, taxonomy, boxes, colors, pen) if labels else canvas
+    return _labeled(canvas, segments, taxonomy, pen, labels)
+
+
+def _labeled(
+    canvas: np.ndarray,
+    segments: Segments,
+    taxonomy: Taxonomy,
+    pen: _Pen,
+    labels: bool | None,
+    taken: np.ndarray | None = None,
+) -> np.ndarray:
+    """With the labels of objects, beside what is written on the rectangles ``taken``, float64 [N, 4]."""
+    wanted = len(segments) <= _LABELS if labels is None else labels
+    if not wanted or len(segments) == 0:
+        return canvas
+    return _write(canvas, segments, taxonomy, _boxes(segments), _colors(segments, taxonomy), pen, taken)
 
 
 def save(path: str | Path, picture: np.ndarray) -> None:
@@ -97,14 +134,11 @@ def _canvas(picture: Tensor | np.ndarray) -> np.ndarray:
     return np.array(pixels, order="C")
 
 
-def _wash(canvas: np.ndarray, semantic: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
-    """Half picture, half class color; void stays as it is, lines of contact between classes are drawn in full."""
-    colors = np.array([*taxonomy.colors, (0, 0, 0)], np.float32)[semantic]
-    edge = np.zeros(semantic.shape, bool)
-    edge[1:] |= semantic[1:] != semantic[:-1]
-    edge[:, 1:] |= semantic[:, 1:] != semantic[:, :-1]
-    share = np.where(edge, 1.0, 0.5)[..., None]
-    return np.where((semantic >= 0)[..., None], (1 - share) * canvas + share * colors, canvas).round().astype(np.uint8)
+def _painted(segments: Segments) -> np.ndarray:
+    """The labels of segments with masks as a map, -1 where there is none; later ones cover earlier ones."""
+    assert segments.masks is not None
+    counts, offsets = segments.masks.counts.numpy(), segments.masks.offsets.numpy()
+    return paint_map(counts, offsets, segments.size, segments.labels.cpu().numpy(), -1)
 
 
 def _boxes(segments: Segments) -> np.ndarray:
@@ -193,7 +227,13 @@ def _frame(canvas: np.ndarray, box: np.ndarray, color: np.ndarray, line: int) ->
 
 
 def _write(
-    canvas: np.ndarray, segments: Segments, taxonomy: Taxonomy, boxes: np.ndarray, colors: np.ndarray, pen: _Pen
+    canvas: np.ndarray,
+    segments: Segments,
+    taxonomy: Taxonomy,
+    boxes: np.ndarray,
+    colors: np.ndarray,
+    pen: _Pen,
+    taken: np.ndarray | None = None,
 ) -> np.ndarray:
     """Labels, surest objects first; each takes the first place of its object that is free, or is left out."""
     image = Image.fromarray(canvas)
@@ -204,7 +244,7 @@ def _write(
     scores = None if segments.scores is None else segments.scores.float().cpu().numpy()
     order = np.arange(len(classes)) if scores is None else np.argsort(-scores, kind="stable")
     pad = max(2, pen.text // 5)
-    taken = np.zeros((0, 4))
+    taken = np.zeros((0, 4)) if taken is None else taken
     for i in order.tolist():
         text = names[classes[i]] if scores is None else f"{names[classes[i]]} {scores[i]:.2f}"
         x1, y1, x2, y2 = draw.textbbox((0, 0), text, font=font)
@@ -215,8 +255,7 @@ def _write(
         taken = np.vstack([taken, place])
         color = tuple(int(v) for v in colors[i])
         draw.rounded_rectangle(tuple(place - [0, 0, 1, 1]), radius=pad, fill=color)
-        ink = (0, 0, 0) if _luminance(color) > 0.42 else (255, 255, 255)
-        draw.text((place[0] + pad - x1, place[1] + pad - y1), text, font=font, fill=ink)
+        draw.text((place[0] + pad - x1, place[1] + pad - y1), text, font=font, fill=ink_on(color))
     return np.array(image)
 
 
@@ -235,9 +274,3 @@ def _place(box: np.ndarray, size: np.ndarray, taken: np.ndarray, limits: tuple[i
         if apart.all():
             return place
     return None
-
-
-def _luminance(color: tuple[int, ...]) -> float:
-    """Relative luminance in 0..1 (ITU-R BT.709 weights on linearized sRGB): decides between black and white ink."""
-    red, green, blue = ((v / 255) ** 2.2 for v in color)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -28,8 +28,8 @@ COLUMNS = ("file", "class", "score", "x", "y", "width", "height", "area", "centr
 def coco_document(path: str | Path, taxonomy: Taxonomy) -> Generator[Add]:
     """Write a COCO document with scores; it appears under ``path``, complete, when the block ends without an error.
 
-    Category ids are the taxonomy's ``source_ids``. Annotations go to disk scene by scene; only the short list of
-    images waits in memory.
+    Things only: segments of stuff are no instances. Category ids are the taxonomy's ``source_ids``. Annotations go to
+    disk scene by scene; only the short list of images waits in memory.
 
     Yields:
         A function that adds a file's name and scene.
@@ -37,7 +37,7 @@ def coco_document(path: str | Path, taxonomy: Taxonomy) -> Generator[Add]:
     Raises:
         InputError: ``path`` cannot be written, or a scene has no segments.
     """
-    names = zip(taxonomy.source_ids, taxonomy.names, strict=True)
+    names = zip(taxonomy.source_ids, taxonomy.names, taxonomy.thing, strict=True)
     images: list[bytes] = []
     written = 0
     with replacing(path) as beside, open(beside, "wb") as file:
@@ -47,6 +47,8 @@ def coco_document(path: str | Path, taxonomy: Taxonomy) -> Generator[Add]:
             height, width = scene.size
             number = len(images) + 1
             for found in _objects(scene, taxonomy):
+                if not taxonomy.thing[found.label]:
+                    continue
                 annotation: dict[str, Any] = {
                     "id": written + 1,
                     "image_id": number,
@@ -63,7 +65,7 @@ def coco_document(path: str | Path, taxonomy: Taxonomy) -> Generator[Add]:
                 written += 1
             images.append(orjson.dumps({"id": number, "file_name": name, "height": height, "width": width}))
 
-        categories = [{"id": number, "name": name} for number, name in names]
+        categories = [{"id": number, "name": name} for number, name, thing in names if thing]
         file.write(b'{"categories": ' + orjson.dumps(categories) + b',\n"annotations": [')
         yield add
         file.write(b'],\n"images": [\n' + b",\n".join(images) + b"]}\n")
@@ -71,7 +73,9 @@ def coco_document(path: str | Path, taxonomy: Taxonomy) -> Generator[Add]:
 
 @contextmanager
 def object_table(path: str | Path, taxonomy: Taxonomy) -> Generator[Add]:
-    """Write a CSV table with a row for each object, ``COLUMNS``; it appears as ``coco_document``'s file does.
+    """Write a CSV table with a row for each segment, things and stuff: ``COLUMNS``.
+
+    It appears as ``coco_document``'s file does.
 
     Yields:
         A function that adds a file's name and scene.
@@ -105,7 +109,7 @@ class _Object:
 
 
 def _objects(scene: Scene, taxonomy: Taxonomy) -> list[_Object]:
-    segments = scene.segments
+    segments = scene.with_masks().segments
     if segments is None:
         raise InputError("only scenes with segments can be written; this one's are unknown. Predict it first.")
     segments = segments.validate(len(taxonomy))

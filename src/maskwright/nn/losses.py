@@ -54,6 +54,13 @@ def _focal(logits: Tensor, targets: Tensor, alpha: float | None, gamma: float) -
     return loss if alpha is None else loss * (alpha * targets + (1 - alpha) * (1 - targets))
 
 
+def product_logit(a: Tensor, b: Tensor) -> Tensor:
+    """The logit of the product of two probabilities given as logits; shapes may broadcast."""
+    log_a, log_b = functional.logsigmoid(a), functional.logsigmoid(b)
+    rest = torch.logaddexp(functional.logsigmoid(-a).expand_as(a + b), log_a + functional.logsigmoid(-b))
+    return log_a + log_b - rest
+
+
 # ---- masks ----------------------------------------------------------------------------------------------------------
 
 

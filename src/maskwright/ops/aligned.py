@@ -36,7 +36,13 @@ def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
 
 
 def draw_aligned(
-    probs: Tensor, factor: int, valid: tuple[int, int], size: tuple[int, int], threshold: float = 0.5
+    probs: Tensor,
+    factor: int,
+    valid: tuple[int, int],
+    size: tuple[int, int],
+    threshold: float = 0.5,
+    *,
+    aligned: bool = True,
 ) -> Runs:
     """Run-lengths of N masks: maps enlarged by ``factor``, cut to ``valid``, resized to ``size``, > ``threshold``.
 
@@ -46,6 +52,7 @@ def draw_aligned(
     Args:
         probs: float [N, h, w] with cells of ``factor`` pixels of the padded picture.
         valid: (H, W) of the picture without its padding. size: (H, W) of the result.
+        aligned: enlarge by ``aligned_bilinear``; ``False`` does it by the usual half-pixel centers (SOLO).
 
     Returns:
         Runs as ``ops.rle`` has them: counts int32 [R] and offsets int64 [N + 1].
@@ -53,7 +60,8 @@ def draw_aligned(
     count, height, width = probs.shape
     parts: list[Runs] = []
     if probs.device.type == "cpu":
-        down, across = _axis(height, factor, valid[0], size[0]), _axis(width, factor, valid[1], size[1])
+        down = _axis(height, factor, valid[0], size[0], aligned)
+        across = _axis(width, factor, valid[1], size[1], aligned)
         reach_down, reach_across = _reach(down), _reach(across)
         above = probs > threshold
         for i in range(count):
@@ -69,17 +77,23 @@ def draw_aligned(
         return _joined(parts)
     step = max(1, _PIXELS // max(size[0] * size[1], height * width * factor**2))
     for start in range(0, count, step):
-        some = aligned_bilinear(probs[start : start + step, None], factor)[..., : valid[0], : valid[1]]
+        some = _enlarge(probs[start : start + step, None], factor, aligned)[..., : valid[0], : valid[1]]
         if tuple(size) != tuple(valid):
             some = functional.interpolate(some, size, mode="bilinear", align_corners=False)
         parts.append(rle.encode((some[:, 0] > threshold).cpu().numpy()))
     return _joined(parts)
 
 
-def _axis(cells: int, factor: int, valid: int, side: int) -> Tensor:
+def _enlarge(maps: Tensor, factor: int, aligned: bool) -> Tensor:
+    if aligned or factor == 1:
+        return aligned_bilinear(maps, factor)
+    return functional.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _axis(cells: int, factor: int, valid: int, side: int, aligned: bool) -> Tensor:
     """What each pixel of one axis takes from each cell, float [side, cells]: each cell enlarged alone."""
     alone = torch.eye(cells)[:, None, :, None]
-    alone = aligned_bilinear(alone, factor)[:, :, :valid, :1]
+    alone = _enlarge(alone, factor, aligned)[:, :, :valid, :1]
     if side != valid:
         alone = functional.interpolate(alone, (side, 1), mode="bilinear", align_corners=False)
     return alone[:, 0, :, 0].T.contiguous()

@@ -12,6 +12,9 @@ from torch.jit._trace import is_tracing
 
 from maskwright.ops import rle
 from maskwright.ops.boxes import exact, iou
+from maskwright.ops.mask_nms import matrix_nms
+
+__all__ = ["batched_nms", "mask_nms", "matrix_nms", "nms", "soft_nms"]
 
 _LOOP_GROUPS = 16
 

@@ -57,6 +57,18 @@ def paint_map(
     return np.ascontiguousarray(out.reshape(frames, width, height).swapaxes(1, 2)).reshape(tuple(size))
 
 
+def renumber(
+    ids: NDArray[np.integer], old: NDArray[np.integer], new: NDArray[np.integer], other: int = 0
+) -> NDArray[np.int64]:
+    """A map int64 of the shape of ``ids``: each of ``old`` [N], distinct, becomes its ``new``; the rest ``other``."""
+    if len(old) == 0:
+        return np.full(ids.shape, other, np.int64)
+    order = np.argsort(old)
+    rising = np.asarray(old, np.int64)[order]
+    rank = np.minimum(np.searchsorted(rising, ids), len(rising) - 1)
+    return np.where(rising[rank] == ids, np.asarray(new, np.int64)[order][rank], other)
+
+
 @njit(cache=True, nogil=True)
 def _stretches(flat, values):
     """Begin, end and rank in ``values`` of each stretch of equal pixels whose value is among them."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from maskwright.ops.rle_maps import encode_map, renumber
 from maskwright.structures._check import check_size, check_tensor, require
 from maskwright.structures.masks import Masks
 from maskwright.structures.prompts import Prompts
@@ -58,3 +60,37 @@ class Scene:
         require(self.segments is not None, "this scene has no segments (unknown); annotate or predict it first")
         assert self.segments is not None
         return self.segments
+
+    def classes(self) -> Tensor:
+        """The class of each pixel, int64 [*size], -1 where void: ``semantic``, or what the panoptic segments say.
+
+        Raises:
+            ValueError: neither is known.
+        """
+        if self.semantic is not None:
+            return self.semantic
+        ids, segments = self._numbered()
+        labels = segments.labels.cpu().numpy()
+        return torch.tensor(renumber(ids, self._ids(segments), labels, -1), device=segments.labels.device)
+
+    def with_masks(self) -> Scene:
+        """The same scene; segments of a panoptic map whose masks are unknown get them, and boxes, cut out of it."""
+        if self.panoptic is None or self.segments is None or self.segments.masks is not None:
+            return self
+        ids, segments = self._numbered()
+        masks = Masks.from_arrays(*encode_map(ids, self._ids(segments)), self.size)
+        boxes = masks.boxes().to(segments.labels.device) if segments.boxes is None else segments.boxes
+        return replace(self, segments=replace(segments, masks=masks, boxes=boxes))
+
+    def _numbered(self) -> tuple[np.ndarray, Segments]:
+        known = self.panoptic is not None and self.segments is not None
+        require(known, "this scene has no map of classes or segments (unknown); annotate or predict it first")
+        assert self.panoptic is not None
+        assert self.segments is not None
+        return self.panoptic.cpu().numpy(), self.segments
+
+    @staticmethod
+    def _ids(segments: Segments) -> np.ndarray:
+        require(segments.ids is not None, "the segments of a panoptic map must have ids, got none")
+        assert segments.ids is not None
+        return segments.ids.cpu().numpy()

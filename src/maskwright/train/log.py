@@ -89,7 +89,7 @@ class Log:
         self._evaluations.add(step, flat)
         for name, value in flat.items():
             self._board.add_scalar(f"val/{name}", value, step)
-        known = [f"{name} {flat[name]:.4f}" for name in ("mask.AP", "mask.AP50", "box.AP") if name in flat]
+        known = [f"{name} {flat[name]:.4f}" for name in _TOLD if name in flat]
         self.say(f"step {step}: {'  '.join(known) or ', '.join(f'{k} {v:.4g}' for k, v in flat.items())}")
 
     def flush(self) -> None:
@@ -112,6 +112,13 @@ class Log:
 def tell(text: str) -> None:
     """Print one line on stderr without breaking a progress bar."""
     tqdm.write(text, file=sys.stderr)
+
+
+_TOLD = (
+    "panoptic.PQ", "panoptic.PQ_things", "panoptic.PQ_stuff", "semantic.mIoU", "semantic.pixel_accuracy", "mask.AP",
+    "mask.AP50", "box.AP",
+)  # fmt: skip
+"""The figures of an evaluation that are said as it ends."""
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

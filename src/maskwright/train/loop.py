@@ -16,9 +16,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from maskwright.errors import InputError
+from maskwright.metrics.by_task import main_figure
 from maskwright.objectives.supervised import Supervised
 from maskwright.ops.hardware import choose_device, choose_precision
-from maskwright.protocols import Model, Objective
+from maskwright.protocols import Model, Objective, task_of
 from maskwright.structures import Batch
 from maskwright.train import checkpoint
 from maskwright.train.average import Average
@@ -261,12 +262,16 @@ class _Run:
             assert self.metrics is not None
             checkpoint.set_random_state(random)
             log.evaluation(self.step, self.metrics)
-            figure = dict(flatten(self.metrics)).get(self.options.best_by)
+            figure = dict(flatten(self.metrics)).get(self._best_by())
             if figure is not None and (self.best is None or figure > self.best):
                 self.best = figure
                 self._write("best", averaged=False)
         self.pending = False
         self._save()
+
+    def _best_by(self) -> str:
+        named = self.options.best_by
+        return main_figure(task_of(self._model())) if named == "auto" else named
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied(self.module)

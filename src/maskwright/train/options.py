@@ -51,8 +51,9 @@ class TrainOptions:
     """Steps between evaluations; 0 spreads them evenly."""
     evaluations: int = 10
     """Evaluations in a run, the last at its end, when evaluate_every is 0."""
-    best_by: str = "mask.AP"
-    """The evaluation's figure that chooses best.safetensors, the larger the better."""
+    best_by: str = "auto"
+    """The evaluation's figure that chooses best.safetensors, the larger the better, such as mask.AP50; auto is that of
+    the model's task: mask.AP, semantic.mIoU or panoptic.PQ."""
     sampling: Literal["uniform", "repeat", "sqrt", "balanced"] = "uniform"
     """How often images come: alike; those of rare classes repeated (LVIS); by classes, at the square root of how many
     images show them, or all classes alike."""

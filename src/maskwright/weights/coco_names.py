@@ -34,7 +34,9 @@ def coco_slots() -> Taxonomy:
 def taxonomy_for(classes: int) -> Taxonomy:
     """The classes that a checkpoint with ``classes`` outputs (background not counted) most likely has.
 
-    80 are COCO's, 90 are COCO's ids with their gaps; any other number gets ``class 1`` and so on.
+    80 are COCO's, 90 are COCO's ids with their gaps, 133 COCO panoptic's; any other number gets ``class 1`` and so on.
     """
-    known = {80: coco_things, 90: coco_slots}
+    from maskwright.weights.coco_panoptic_names import coco_panoptic
+
+    known = {80: coco_things, 90: coco_slots, 133: coco_panoptic}
     return known[classes]() if classes in known else numbered(classes)

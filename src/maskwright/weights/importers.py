@@ -11,12 +11,22 @@ from maskwright.errors import InputError
 from maskwright.protocols import Importer
 from maskwright.structures import Taxonomy
 from maskwright.weights.adelaidet import AdelaiDetCondInst
+from maskwright.weights.adelaidet_solov2 import AdelaiDetSOLOv2
 from maskwright.weights.centermask2 import CenterMask2
 from maskwright.weights.detectron2 import Detectron2MaskRCNN
+from maskwright.weights.detectron2_panoptic import Detectron2PanopticFPN
+from maskwright.weights.detr import OfficialDETR
 from maskwright.weights.mask_scoring import OfficialMaskScoring
+from maskwright.weights.maskformer import OfficialMaskFormer
 from maskwright.weights.mmdetection_dense import MMDetectionCondInst
+from maskwright.weights.mmdetection_queryinst import MMDetectionQueryInst
 from maskwright.weights.mmdetection_two_stage import MMDetectionTwoStage
+from maskwright.weights.pointrend import Detectron2PointRend
+from maskwright.weights.solo import MMDetectionSOLO, OfficialSOLO
 from maskwright.weights.torchvision import TorchvisionMaskRCNN
+from maskwright.weights.torchvision_deeplab import TorchvisionDeepLab
+from maskwright.weights.transformers_detr import TransformersDETR
+from maskwright.weights.transformers_maskformer import TransformersMaskFormer
 
 
 class ModelImporter(Importer, Protocol):
@@ -36,13 +46,24 @@ class ModelImporter(Importer, Protocol):
 
 
 IMPORTERS: tuple[ModelImporter, ...] = (
+    Detectron2PointRend(),
+    Detectron2PanopticFPN(),
     Detectron2MaskRCNN(),
     TorchvisionMaskRCNN(),
     AdelaiDetCondInst(),
     CenterMask2(),
     OfficialMaskScoring(),
+    MMDetectionQueryInst(),
     MMDetectionTwoStage(),
     MMDetectionCondInst(),
+    OfficialSOLO(),
+    AdelaiDetSOLOv2(),
+    MMDetectionSOLO(),
+    OfficialDETR(),
+    TransformersDETR(),
+    OfficialMaskFormer(),
+    TransformersMaskFormer(),
+    TorchvisionDeepLab(),
 )
 
 

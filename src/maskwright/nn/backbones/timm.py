@@ -24,6 +24,7 @@ class TimmBackbone(nn.Module):
         zero_init: random weights begin as timm has them, each residual block the identity. A detector trained from
             scratch for a short time learns more slowly so; frozen norms need it, because nothing else holds back
             what a hundred layers multiply. ``None`` is ``norm == "frozen"``.
+        output_stride: of the coarsest level; less than 32 dilates the last stages instead of striding.
 
     Raises:
         ValueError: timm has no such model, or ``stride_in_1x1`` for a network without bottlenecks.
@@ -42,12 +43,16 @@ class TimmBackbone(nn.Module):
         stride_in_1x1: bool = False,
         pretrained: bool = False,
         zero_init: bool | None = None,
+        output_stride: int = 32,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
             raise ValueError(f"timm has no model {name!r}; close names: {close}")
-        body: Any = timm.create_model(name, features_only=True, out_indices=out_indices, pretrained=pretrained)
+        strides: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+        body: Any = timm.create_model(
+            name, features_only=True, out_indices=out_indices, pretrained=pretrained, **strides
+        )  # fmt: skip
         if not pretrained and not (norm == "frozen" if zero_init is None else zero_init):
             _open_residuals(body)
         self.channels = tuple(body.feature_info.channels())

@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from maskwright.nn.heads.roi_box import Fusion, fuse_levels
+from maskwright.nn.losses import product_logit
 from maskwright.nn.norm import ConvNorm, NormName
 
 MaskFusion = Literal["sum", "max", "product"]
@@ -126,11 +126,4 @@ class FusedMaskHead(nn.Module):
         one = self.full(branch.flatten(1)).unflatten(1, (1, logits.shape[-2], logits.shape[-1]))
         if self.combine == "sum":
             return logits + one
-        return torch.maximum(logits, one) if self.combine == "max" else _product(logits, one)
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """The logit of the product of two probabilities given as logits."""
-    log_a, log_b = functional.logsigmoid(a), functional.logsigmoid(b)
-    rest = torch.logaddexp(functional.logsigmoid(-a).expand_as(a + b), log_a + functional.logsigmoid(-b))
-    return log_a + log_b - rest
+        return torch.maximum(logits, one) if self.combine == "max" else product_logit(logits, one)
