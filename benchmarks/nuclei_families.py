@@ -84,6 +84,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "queryinst-r50",
         {"channels": 96, "queries": 150, "stages": 3, "heads": 4, "hidden": 256, "dynamic_width": 32, "mask_width": 64},
     ),
+    "yolact": ("yolact-r50", {"channels": 96, "width": 96, "prototype_width": 96}),
+    "rtmdet-ins": ("rtmdet-ins-s", {"channels": 96}),
 }
 """The zoo's row of each family and what makes it light; all get ``body="resnet18"``."""
 

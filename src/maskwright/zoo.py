@@ -37,6 +37,12 @@ _UPSNET = "Xiong et al.: UPSNet: A Unified Panoptic Segmentation Network. CVPR 2
 _DEEPLAB = "Chen et al.: Encoder-Decoder with Atrous Separable Convolution. ECCV 2018, arXiv:1802.02611"
 _DETR = "Carion et al.: End-to-End Object Detection with Transformers. ECCV 2020, arXiv:2005.12872"
 _MASKFORMER = "Cheng, Schwing, Kirillov: Per-Pixel Classification is Not All You Need. NeurIPS 2021, arXiv:2107.06278"
+_YOLACT = "Bolya, Zhou, Xiao, Lee: YOLACT: Real-time Instance Segmentation. ICCV 2019, arXiv:1904.02689"
+_RTMDET = "Lyu et al.: RTMDet: An Empirical Study of Designing Real-Time Object Detectors. arXiv:2212.07784"
+_MASK2FORMER = (
+    "Cheng et al.: Masked-attention Mask Transformer for Universal Image Segmentation. CVPR 2022, arXiv:2112.01527"
+)
+_EOMT = "Kerssies et al.: Your ViT is Secretly an Image Segmentation Model. CVPR 2025, arXiv:2503.19108"
 _CONDINST = "Tian, Shen, Chen: Conditional Convolutions for Instance Segmentation. ECCV 2020, arXiv:2003.05664"
 _CENTERMASK = "Lee, Park: CenterMask: Real-Time Anchor-Free Instance Segmentation. CVPR 2020, arXiv:1911.06667"
 
@@ -98,6 +104,12 @@ TABLE: tuple[Entry, ...] = (
     _instance("solov2-r50", "solov2:solov2_r50", _SOLOV2),
     _instance("solov2-r101", "solov2:solov2_r101", _SOLOV2),
     _instance("solov2-light-r18", "solov2:solov2_light_r18", _SOLOV2),
+    _instance("yolact-r50", "yolact:yolact_r50", _YOLACT),
+    _instance("yolact-r101", "yolact:yolact_r101", _YOLACT),
+    _instance("yolact-mobilenetv3", "yolact:yolact_mobilenetv3", _YOLACT),
+    _instance("rtmdet-ins-tiny", "rtmdet_ins:rtmdet_ins_tiny", _RTMDET),
+    _instance("rtmdet-ins-s", "rtmdet_ins:rtmdet_ins_s", _RTMDET),
+    _instance("rtmdet-ins-m", "rtmdet_ins:rtmdet_ins_m", _RTMDET),
     _instance("condinst-r50", "condinst:condinst_r50", _CONDINST),
     _instance("condinst-r101", "condinst:condinst_r101", _CONDINST),
     _instance("centermask-r50", "centermask:centermask_r50", _CENTERMASK),
@@ -111,6 +123,14 @@ TABLE: tuple[Entry, ...] = (
     _row("panoptic", "upsnet-r50", "upsnet:upsnet_r50", _UPSNET),
     _row("panoptic", "maskformer-r50", "maskformer:maskformer_r50", _MASKFORMER),
     _row("panoptic", "maskformer-swin-t", "maskformer:maskformer_swin_t", _MASKFORMER),
+    *(
+        _row(
+            task, f"mask2former-{task}-{body}", f"mask2former:mask2former_{task}_{body.replace('-', '_')}", _MASK2FORMER
+        )
+        for task in ("instance", "semantic", "panoptic")
+        for body in ("r50", "swin-t", "swin-s", "swin-b", "swin-l")
+    ),
+    *(_row("panoptic", f"eomt-{size}", f"eomt:eomt_{size}", _EOMT) for size in ("s", "b", "l")),
     _row("semantic", "semantic-fpn-r50", "semantic_fpn:semantic_fpn_r50", _PANOPTIC_FPN),
     _row("semantic", "deeplabv3plus-r50", "deeplabv3plus:deeplabv3plus_r50", _DEEPLAB),
 )

@@ -111,6 +111,18 @@ def test_panoptic_scenes_stay_consistent(source: FileSource, name: str, seed: in
     assert batch.to("cpu").truth()[0].panoptic is not None
 
 
+def test_joined_pictures_without_segments_keep_an_empty_map() -> None:
+    from maskwright.data.augment.layers import Placed, join
+    from maskwright.structures import Segments
+
+    nothing = torch.zeros(4, 4, dtype=torch.int64)
+    empty = Scene(size=(4, 4), segments=Segments.empty((4, 4)), semantic=nothing - 1, panoptic=nothing)
+    joined = join([Placed(empty, 0, 0), Placed(empty, 0, 4)], (4, 8))
+    assert joined.panoptic is not None
+    assert joined.panoptic.shape == (4, 8)
+    assert not joined.panoptic.any()
+
+
 @settings(max_examples=15, deadline=None)
 @given(sources(1), st.data())
 def test_views_for_test_time_keep_the_maps(source: FileSource, data: st.DataObject) -> None:

@@ -16,17 +16,23 @@ from maskwright.weights.centermask2 import CenterMask2
 from maskwright.weights.detectron2 import Detectron2MaskRCNN
 from maskwright.weights.detectron2_panoptic import Detectron2PanopticFPN
 from maskwright.weights.detr import OfficialDETR
+from maskwright.weights.mask2former import OfficialMask2Former
 from maskwright.weights.mask_scoring import OfficialMaskScoring
 from maskwright.weights.maskformer import OfficialMaskFormer
 from maskwright.weights.mmdetection_dense import MMDetectionCondInst
 from maskwright.weights.mmdetection_queryinst import MMDetectionQueryInst
+from maskwright.weights.mmdetection_rtmdet import MMDetectionRTMDetIns
+from maskwright.weights.mmdetection_single_stage import MMDetectionYolact
 from maskwright.weights.mmdetection_two_stage import MMDetectionTwoStage
 from maskwright.weights.pointrend import Detectron2PointRend
 from maskwright.weights.solo import MMDetectionSOLO, OfficialSOLO
 from maskwright.weights.torchvision import TorchvisionMaskRCNN
 from maskwright.weights.torchvision_deeplab import TorchvisionDeepLab
 from maskwright.weights.transformers_detr import TransformersDETR
+from maskwright.weights.transformers_eomt import TransformersEoMT
+from maskwright.weights.transformers_mask2former import TransformersMask2Former
 from maskwright.weights.transformers_maskformer import TransformersMaskFormer
+from maskwright.weights.yolact import YolactOriginal
 
 
 class ModelImporter(Importer, Protocol):
@@ -59,6 +65,12 @@ IMPORTERS: tuple[ModelImporter, ...] = (
     OfficialSOLO(),
     AdelaiDetSOLOv2(),
     MMDetectionSOLO(),
+    YolactOriginal(),
+    MMDetectionYolact(),
+    MMDetectionRTMDetIns(),
+    OfficialMask2Former(),
+    TransformersMask2Former(),
+    TransformersEoMT(),
     OfficialDETR(),
     TransformersDETR(),
     OfficialMaskFormer(),

@@ -44,7 +44,7 @@ def join(parts: Sequence[Placed], size: tuple[int, int]) -> Scene:
                 _write(semantic, part.scene.semantic, part, void=-1)
     panoptic = None
     mapped = [p.scene.panoptic is not None for p in parts if p.scene.segments is None or len(p.scene.segments)]
-    if segments is not None and mapped and all(mapped):
+    if segments is not None and all(mapped) and any(part.scene.panoptic is not None for part in parts):
         panoptic, first = torch.zeros(size, dtype=torch.int64), 1
         for part in parts:
             if part.scene.panoptic is not None:
