@@ -5,6 +5,7 @@ backbone of the weights that ship with the package; widths of some 100 channels.
 average after the last step; ``val`` is looked at once. A family's figures are kept in ``docs/families/NAME.json``.
 
     python benchmarks/nuclei_families.py --data NUCLEI --train mask-rcnn condinst   # train, measure, write the page
+    python benchmarks/nuclei_families.py --larger solo mask-rcnn                    # on drawn discs, as large as crops
     python benchmarks/nuclei_families.py --data NUCLEI --draw                       # paint the same six pictures by all
     python benchmarks/nuclei_families.py                                            # write the page
 """
@@ -27,6 +28,7 @@ from maskwright.data.formats.coco import read_coco
 from maskwright.data.loader import make_loader
 from maskwright.data.samplers import Shuffled
 from maskwright.data.source import CachedSource, FileSource
+from maskwright.data.synthetic.discs import Discs
 from maskwright.draw.image import overlay, save
 from maskwright.evaluate import evaluate
 from maskwright.infer.predictor import predict
@@ -41,7 +43,10 @@ DOCS = Path(__file__).parents[1] / "docs"
 KEPT = DOCS / "families"
 STEPS, BATCH, CROP, SEED, LIMIT = 200, 8, 160, 0, 400
 RATE = 1e-3
-RESIZE = Resize(scale=2.0, long=2048)
+ZOOM = 2.0
+LARGER = 100
+"""Pictures held out of the drawn set of larger objects."""
+
 SHOWN = (3, 17, 31, 52, 70, 88)
 """Pictures of val that are painted."""
 
@@ -86,14 +91,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "yolact": ("yolact-r50", {"channels": 96, "width": 96, "prototype_width": 96}),
     "rtmdet-ins": ("rtmdet-ins-s", {"channels": 96}),
+    "centermask-4x": ("centermask-r50", {**DENSE, "mask_width": 64, "iou_hidden": 256}),
 }
 """The zoo's row of each family and what makes it light; all get ``body="resnet18"``."""
 
+ZOOMS = {"centermask-4x": 4.0}
+"""Families that see the pictures enlarged by another factor than ``ZOOM``."""
 
-def build(name: str, taxonomy: Any) -> Any:
+
+def build(name: str, taxonomy: Any, zoom: float) -> Any:
     """A light model of the family, its backbone begun from the shipped weights as far as they go."""
     row, options = FAMILIES[name]
-    model: Any = zoo.build(row, taxonomy, body="resnet18", zero_init=True, resize=RESIZE, **options)
+    resize = Resize(scale=zoom, long=2048)
+    model: Any = zoo.build(row, taxonomy, body="resnet18", zero_init=True, resize=resize, **options)
     path = packaged(find("embedded"))
     assert path is not None
     known, own = store.read(path)[0], model.backbone.state_dict()
@@ -121,37 +131,58 @@ def measure(model: Any, data: Path) -> dict[str, float]:
     }
 
 
-def run(name: str, data: Path, out: Path) -> None:
-    """Train and measure one family; its figures go to its file."""
-    source = read_coco(data / "train.json")
-    records = [source.record(index) for index in range(len(source))]
-    source = CachedSource(FileSource.from_records([r for r in records if len(r)], source.taxonomy))
+def fit(name: str, source: Any, out: Path, zoom: float) -> tuple[Any, float]:
+    """The family trained on the source, and the minutes of one core that it took."""
     seed_all(SEED)
     torch.set_flush_denormal(True)
-    model = build(name, source.taxonomy)
+    model = build(name, source.taxonomy, zoom)
     options = TrainOptions(
         steps=STEPS, batch_size=BATCH, learning_rate=RATE, clip_norm=5.0, ema=0.98, precision="32",
         channels_last=False, threads=1, workers=0, seed=SEED,
     )  # fmt: skip
-    augment = Augment(
-        vflip=0.5, quarter_turns=True, scale=(1.6, 2.4), crop=(CROP, CROP), crop_on_object=0.8, invert=0.2
-    )
+    if zoom == 1:
+        augment = Augment(vflip=0.5, quarter_turns=True, invert=0.2)
+    else:
+        augment = Augment(
+            vflip=0.5, quarter_turns=True, scale=(0.8 * zoom, 1.2 * zoom), crop=(CROP, CROP), crop_on_object=0.8,
+            invert=0.2,
+        )  # fmt: skip
     loader = make_loader(source, augment, Shuffled(source, BATCH, seed=SEED))
     begun = time.process_time()
     train(model, loader, options=options, out=out / name, meta=zoo.describe(model))
-    spent = time.process_time() - begun
-    trained = zoo.load(out / name / "last.safetensors")
-    figures = {
-        "family": name,
-        "row": FAMILIES[name][0],
-        "parameters": sum(p.numel() for p in trained.parameters()),
-        "training_minutes": spent / 60,
-        **measure(trained, data),
-    }
+    return zoo.load(out / name / "last.safetensors"), (time.process_time() - begun) / 60
+
+
+def keep(name: str, model: Any, figures: dict[str, float], file: str) -> None:
+    """Write a family's figures to its file."""
+    parameters = sum(p.numel() for p in model.parameters())
+    known = {"family": name, "row": FAMILIES[name][0], "parameters": parameters, **figures}
     KEPT.mkdir(exist_ok=True)
-    with replacing(KEPT / f"{name}.json") as beside:
-        beside.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures), flush=True)
+    with replacing(KEPT / f"{file}.json") as beside:
+        beside.write_text(json.dumps(known, indent=1) + "\n")
+    print(json.dumps(known), flush=True)
+
+
+def run(name: str, data: Path, out: Path) -> None:
+    """Train on nuclei and measure one family; its figures go to its file."""
+    source = read_coco(data / "train.json")
+    records = [source.record(index) for index in range(len(source))]
+    source = CachedSource(FileSource.from_records([r for r in records if len(r)], source.taxonomy))
+    trained, minutes = fit(name, source, out, ZOOMS.get(name, ZOOM))
+    keep(name, trained, {"training_minutes": minutes, **measure(trained, data)}, name)
+
+
+def run_larger(name: str, out: Path) -> None:
+    """Train and measure one family on drawn discs that are large against their picture, whole pictures only.
+
+    Families whose grid divides the picture (SOLO) see objects at test time in cells of the size that they learned.
+    """
+    drawn = Discs(STEPS * BATCH, size=(CROP, CROP), seed=1, scale=1.5)
+    held_out = Discs(LARGER, size=(CROP, CROP), seed=2, scale=1.5)
+    trained, minutes = fit(name, drawn, out / "larger", 1.0)
+    found = evaluate(trained.eval(), held_out, precision="32")["mask"]
+    figures = {"training_minutes": minutes, "AP": found["AP"], "AP50": found["AP50"]}
+    keep(name, trained, figures, f"larger-{name}")
 
 
 def draw(data: Path, out: Path) -> None:
@@ -174,9 +205,34 @@ def draw(data: Path, out: Path) -> None:
     print("rows:", "truth", *names)
 
 
+def kept(prefix: str = "") -> list[dict[str, Any]]:
+    """The figures that were written so far, in the order of the families."""
+    files = [KEPT / f"{prefix}{name}.json" for name in FAMILIES]
+    return [json.loads(file.read_text()) for file in files if file.is_file()]
+
+
+def larger_table() -> list[str]:
+    """The table of larger objects, if there are figures."""
+    rows = kept("larger-")
+    if not rows:
+        return []
+    lines = [
+        "## Larger objects",
+        "",
+        f"Drawn discs, {CROP} x {CROP} pixels, whole pictures in both; {LARGER} held out, the same budget.",
+        "",
+        "| family | AP | AP50 | minutes |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        ap, ap50 = 100 * row["AP"], 100 * row["AP50"]
+        lines.append(f"| {row['family']} | {ap:.1f} | {ap50:.1f} | {row['training_minutes']:.0f} |")
+    return [*lines, ""]
+
+
 def page() -> str:
     """The page as Markdown."""
-    rows = [json.loads((KEPT / f"{name}.json").read_text()) for name in FAMILIES if (KEPT / f"{name}.json").is_file()]
+    rows = kept()
     base = next((row["AP"] for row in rows if row["family"] == "mask-rcnn"), None)
     lines = [
         "# Families side by side",
@@ -202,7 +258,7 @@ def page() -> str:
     notes = KEPT / "notes.md"
     known = notes.read_text().strip() if notes.is_file() else ""
     drawn = "The same six pictures: the truth first, then the families in the table's order."
-    return "\n".join([*lines, "", known, "", drawn, "", "![](families.png)"]) + "\n"
+    return "\n".join([*lines, "", known, "", *larger_table(), drawn, "", "![](families.png)"]) + "\n"
 
 
 def main() -> None:
@@ -211,6 +267,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with train.json, val.json and images/")
     parser.add_argument("--out", type=Path, default=Path("runs/families"))
     parser.add_argument("--train", nargs="*", choices=tuple(FAMILIES), default=[])
+    parser.add_argument("--larger", nargs="*", choices=tuple(FAMILIES), default=[])
     parser.add_argument("--draw", action="store_true")
     args = parser.parse_args()
     if (args.train or args.draw) and args.data is None:
@@ -219,6 +276,8 @@ def main() -> None:
     print(f"torch {torch.__version__}, {platform.machine()}")
     for name in args.train:
         run(name, args.data, args.out)
+    for name in args.larger:
+        run_larger(name, args.out)
     if args.draw:
         draw(args.data, args.out)
     with replacing(DOCS / "families.md") as beside:

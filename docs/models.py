@@ -4,35 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from maskwright.cli.models import FIGURES, percent
 from maskwright.weights.table import find
 from maskwright.zoo import models
 
 
 def page() -> str:
     """The page as Markdown."""
+    titles = ["model", "task", "paper", "weights", "data", *FIGURES, "license"]
     lines = [
         "# Models",
         "",
-        "Made by `make docs` from `zoo.py` and `weights/table.py`. AP on COCO val, as published.",
+        "Made by `make docs` from `zoo.py` and `weights/table.py`. Figures are as published, in percent, on the "
+        "validation half of the data.",
         "",
-        "| model | task | paper | weights | mask AP | box AP | license |",
-        "|---|---|---|---|---|---|---|",
+        f"| {' | '.join(titles)} |",
+        "|---" * len(titles) + "|",
     ]
     for entry in models():
-        rows = [find(name) for name in entry.weights]
-        for row in rows or [None]:
-            cells = (
-                ["", "", ""] if row is not None and row is not rows[0] else [f"`{entry.name}`", entry.task, entry.paper]
-            )
-            known = (
-                ["", "", "", ""] if row is None else [f"`{row.name}`", _ap(row.mask_ap), _ap(row.box_ap), row.license]
-            )
-            lines.append(f"| {' | '.join([*cells, *known])} |")
+        for i, name in enumerate(entry.weights or (None,)):
+            cells = [f"`{entry.name}`", entry.task, entry.paper] if i == 0 else [""] * 3
+            lines.append(f"| {' | '.join([*cells, *_weights(name)])} |")
     return "\n".join(lines) + "\n"
 
 
-def _ap(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
+def _weights(name: str | None) -> list[str]:
+    """The cells of one published row, or empty ones."""
+    if name is None:
+        return [""] * (3 + len(FIGURES))
+    row = find(name)
+    figures = [percent(getattr(row, figure)) for figure in FIGURES.values()]
+    return [f"`{name}`", row.data if any(figures) else "", *figures, row.license]
 
 
 if __name__ == "__main__":

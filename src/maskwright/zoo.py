@@ -42,6 +42,10 @@ _RTMDET = "Lyu et al.: RTMDet: An Empirical Study of Designing Real-Time Object 
 _MASK2FORMER = (
     "Cheng et al.: Masked-attention Mask Transformer for Universal Image Segmentation. CVPR 2022, arXiv:2112.01527"
 )
+_SEGFORMER = (
+    "Xie, Wang, Yu, Anandkumar, Alvarez, Luo: SegFormer: Simple and Efficient Design for Semantic Segmentation with "
+    "Transformers. NeurIPS 2021, arXiv:2105.15203"
+)
 _EOMT = "Kerssies et al.: Your ViT is Secretly an Image Segmentation Model. CVPR 2025, arXiv:2503.19108"
 _CONDINST = "Tian, Shen, Chen: Conditional Convolutions for Instance Segmentation. ECCV 2020, arXiv:2003.05664"
 _CENTERMASK = "Lee, Park: CenterMask: Real-Time Anchor-Free Instance Segmentation. CVPR 2020, arXiv:1911.06667"
@@ -131,6 +135,7 @@ TABLE: tuple[Entry, ...] = (
         for body in ("r50", "swin-t", "swin-s", "swin-b", "swin-l")
     ),
     *(_row("panoptic", f"eomt-{size}", f"eomt:eomt_{size}", _EOMT) for size in ("s", "b", "l")),
+    *(_row("semantic", f"segformer-b{i}", f"segformer:segformer_b{i}", _SEGFORMER) for i in range(6)),
     _row("semantic", "semantic-fpn-r50", "semantic_fpn:semantic_fpn_r50", _PANOPTIC_FPN),
     _row("semantic", "deeplabv3plus-r50", "deeplabv3plus:deeplabv3plus_r50", _DEEPLAB),
 )

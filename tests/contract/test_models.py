@@ -51,6 +51,7 @@ TINY: dict[str, dict[str, Any]] = {
     "maskwright.models.solov2": {**GRID, "mask_width": 16, "kernels": 16, "grids": (12, 10, 8, 6, 4)},
     "maskwright.models.panoptic_fpn": {**FUSED, "merge_things": False},
     "maskwright.models.upsnet": FUSED,
+    "maskwright.models.segformer": {"body": "mit_nano", "width": 16},
     "maskwright.models.semantic_fpn": {"channels": 16, "width": 16},
     "maskwright.models.deeplabv3plus": {"width": 16, "fine_width": 8},
     # the classes here are things; what these do with stuff is in their own tests

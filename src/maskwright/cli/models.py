@@ -9,6 +9,9 @@ from typing import Any
 from maskwright.weights.table import Published, find
 from maskwright.zoo import Entry, models
 
+FIGURES = {"mask AP": "mask_ap", "box AP": "box_ap", "PQ": "pq", "mIoU": "miou"}
+"""Titles of the published figures, and how a row calls them."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
@@ -21,16 +24,20 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"models": rows}))
         return 0
-    table = [("model", "task", "weights", "mask AP", "box AP", "license")]
+    table = [("model", "task", "weights", "data", *FIGURES, "license")]
     for row in rows:
-        known = row["weights"] or [{"name": "—", "mask_ap": None, "box_ap": None, "license": ""}]
+        known: list[dict[str, Any]] = row["weights"] or [{"name": "—", "license": ""}]
         for i, weights in enumerate(known):
             model, task = (row["name"], row["task"]) if i == 0 else ("", "")
-            figures = (_percent(weights["mask_ap"]), _percent(weights["box_ap"]))
-            table.append((model, task, weights["name"], *figures, weights["license"]))
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+            figures = [percent(weights.get(name)) for name in FIGURES.values()]
+            data = weights["data"] if any(figures) else ""
+            table.append((model, task, weights["name"], data, *figures, weights["license"]))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    numbers = range(4, 4 + len(FIGURES))
     for line in table:
-        cells = (f"{c:>{w}}" if i in (3, 4) else f"{c:<{w}}" for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        cells = (
+            f"{c:>{w}}" if i in numbers else f"{c:<{w}}" for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        )
         print("  ".join(cells).rstrip())
     return 0
 
@@ -46,10 +53,12 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _weights(row: Published) -> dict[str, Any]:
-    figures = {"mask_ap": row.mask_ap, "box_ap": row.box_ap}
+    figures = {name: getattr(row, name) for name in FIGURES.values()}
     rights = {"license": row.license, "commercial": row.commercial}
-    return {"name": row.name, "origin": row.origin, **figures, **rights, "url": row.url, "sha256": row.sha256}
+    file = {"url": row.url, "sha256": row.sha256}
+    return {"name": row.name, "origin": row.origin, "data": row.data, **figures, **rights, **file}
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A fraction as the tables show it, in percent; nothing for what was not published."""
     return "" if value is None else f"{100 * value:.1f}"

@@ -121,9 +121,12 @@ def _common(a: np.ndarray, used_a: np.ndarray, b: np.ndarray, used_b: np.ndarray
     for i in range(len(a)):
         for j in range(i if same else 0, len(b)):
             start, stop = max(used_a[i, 0], used_b[j, 0]), min(used_a[i, 1], used_b[j, 1])
+            if stop <= start:
+                continue
+            first, second = a[i, start:stop], b[j, start:stop]  # counted from 0: then the sum takes vectors
             total = np.uint64(0)
-            for k in range(start, stop):
-                total += _ones(a[i, k] & b[j, k])
+            for k in range(len(first)):
+                total += _ones(first[k] & second[k])
             out[i, j] = total
             if same:
                 out[j, i] = total

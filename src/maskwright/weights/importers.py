@@ -25,6 +25,7 @@ from maskwright.weights.mmdetection_rtmdet import MMDetectionRTMDetIns
 from maskwright.weights.mmdetection_single_stage import MMDetectionYolact
 from maskwright.weights.mmdetection_two_stage import MMDetectionTwoStage
 from maskwright.weights.pointrend import Detectron2PointRend
+from maskwright.weights.segformer_official import MMSegmentationSegFormer, OfficialSegFormer
 from maskwright.weights.solo import MMDetectionSOLO, OfficialSOLO
 from maskwright.weights.torchvision import TorchvisionMaskRCNN
 from maskwright.weights.torchvision_deeplab import TorchvisionDeepLab
@@ -32,6 +33,7 @@ from maskwright.weights.transformers_detr import TransformersDETR
 from maskwright.weights.transformers_eomt import TransformersEoMT
 from maskwright.weights.transformers_mask2former import TransformersMask2Former
 from maskwright.weights.transformers_maskformer import TransformersMaskFormer
+from maskwright.weights.transformers_segformer import TransformersSegFormer
 from maskwright.weights.yolact import YolactOriginal
 
 
@@ -71,6 +73,9 @@ IMPORTERS: tuple[ModelImporter, ...] = (
     OfficialMask2Former(),
     TransformersMask2Former(),
     TransformersEoMT(),
+    OfficialSegFormer(),
+    TransformersSegFormer(),
+    MMSegmentationSegFormer(),
     OfficialDETR(),
     TransformersDETR(),
     OfficialMaskFormer(),

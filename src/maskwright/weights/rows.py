@@ -1,4 +1,8 @@
-"""Published checkpoints as data: the rows of ``weights.table``. Figures are fractions, as their projects state them."""
+"""What a row of published checkpoints says, and the rows' common parts by origin.
+
+The rows are in ``rows_instance`` and ``rows_maps``. Figures are fractions, as their projects state them; the hashes in
+the names of detectron2's files are of another kind (MD5) than those checked here.
+"""
 
 from __future__ import annotations
 
@@ -46,149 +50,104 @@ class Published:
 
 
 _D2 = "https://dl.fbaipublicfiles.com/detectron2"
+_DETR = "https://dl.fbaipublicfiles.com/detr"
+_MASKFORMER = "https://dl.fbaipublicfiles.com/maskformer"
 _TORCH = "https://download.pytorch.org/models"
 _MMDET = "https://download.openmmlab.com/mmdetection"
-_D2_PIXELS = "BGR, means 103.53/116.28/123.675, std 1; short side 800, long side at most 1333"
-_RGB_PIXELS = "RGB, ImageNet mean and std; short side 800, long side at most 1333"
+_HUB = "https://huggingface.co"
+
+BGR_PIXELS = "BGR, means 103.53/116.28/123.675, std 1; short side 800, long side at most 1333"
+RGB_PIXELS = "RGB, ImageNet mean and std; short side 800, long side at most 1333"
+ADE_PIXELS = "RGB, ImageNet mean and std; short side 512, long side at most 2048"
 _UNREACHED = (
     "model zoo of mmdetection; its host has not answered since June 2026, so keep a copy or give a mirror's file"
 )
 
 
-def _detectron2(name: str, model: str, path: str, *, note: str = "detectron2 model zoo", **figures: Any) -> Published:
+def detectron2(name: str, model: str, path: str, *, note: str = "detectron2 model zoo", **figures: Any) -> Published:
+    """A row of detectron2 or one of its projects; ``path`` is the file's below the project's host."""
     return Published(
         name=name, model=model, url=f"{_D2}/{path}", license="CC BY-SA 3.0", commercial=True, origin="detectron2",
-        preprocessing=_D2_PIXELS, note=f"{note}; share alike: weights derived from it keep its license", **figures,
+        preprocessing=figures.pop("preprocessing", BGR_PIXELS),
+        note=f"{note}; share alike: weights derived from it keep its license", **figures,
     )  # fmt: skip
 
 
-def _torchvision(name: str, file: str, enum: str, box: float, mask: float) -> Published:
+def torchvision(name: str, model: str, file: str, enum: str, pixels: str, **figures: Any) -> Published:
+    """A row of torchvision's, called ``enum`` there; its file's name ends with the beginning of its hash."""
     return Published(
-        name=name, model="mask-rcnn-r50", url=f"{_TORCH}/{file}", sha256=file[-12:-4], license="BSD-3-Clause",
-        commercial=True, box_ap=box, mask_ap=mask, origin="torchvision", preprocessing=f"{_RGB_PIXELS}, plain bilinear",
-        note=f"MaskRCNN_ResNet50_FPN_{enum}; BSD-3 is the license of the code, weights trained on COCO",
+        name=name, model=model, url=f"{_TORCH}/{file}", sha256=file[-12:-4], license="BSD-3-Clause", commercial=True,
+        origin="torchvision", preprocessing=f"{pixels}, plain bilinear",
+        note=f"{enum}; BSD-3 is the license of the code, weights trained on COCO", **figures,
     )  # fmt: skip
 
 
-def _mmdetection(
-    name: str, model: str, folder: str, file: str, mask: float, box: float | None = None, pixels: str = _RGB_PIXELS
+def mmdetection(
+    name: str, model: str, folder: str, version: str, mask: float, box: float | None = None, pixels: str = RGB_PIXELS
 ) -> Published:
-    """A row whose file's name ends with the beginning of its hash, as mmdetection publishes."""
+    """A row whose file is called as its folder with ``version`` behind it, the end of which begins the hash."""
     return Published(
-        name=name, model=model, url=f"{_MMDET}/{folder}/{file}", sha256=file[-12:-4], license="none stated",
-        commercial=None, box_ap=box, mask_ap=mask, origin="mmdetection", preprocessing=pixels,
-        note=f"{_UNREACHED}; the code is Apache-2.0, of the weights nothing is said",
+        name=name, model=model, url=f"{_MMDET}/{folder}/{folder.rpartition('/')[2]}_{version}.pth",
+        sha256=version[-8:], license="none stated", commercial=None, box_ap=box, mask_ap=mask, origin="mmdetection",
+        preprocessing=pixels, note=f"{_UNREACHED}; the code is Apache-2.0, of the weights nothing is said",
     )  # fmt: skip
 
 
-ROWS: tuple[Published, ...] = (
-    Published(
-        name="embedded",
-        model="mask-rcnn-r18-light",
-        url=f"{PACKAGED}embedded.safetensors",
-        sha256="77256d081aba24298c280678cbcd3cde7768ce9edbc938066fc7fd8d337a14f3",
-        bytes=9_262_468,
-        license="CC0-1.0",
-        commercial=True,
-        origin="maskwright",
-        preprocessing="RGB, ImageNet mean and std; twofold enlarged",
-        note="ships with the package; trained by this project on CC0 nuclei and drawn discs; mask AP 0.554, AP50 0.842 "
-        "on the 98 held-out nuclei pictures",
-    ),
-    _detectron2(
-        "mask-rcnn-r50-detectron2-3x",
-        "mask-rcnn-r50",
-        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x/137849600/model_final_f10217.pkl",
-        box_ap=0.410,
-        mask_ap=0.372,
-    ),
-    _detectron2(
-        "mask-rcnn-r101-detectron2-3x",
-        "mask-rcnn-r101",
-        "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x/138205316/model_final_a3ec72.pkl",
-        box_ap=0.429,
-        mask_ap=0.386,
-    ),
-    _torchvision(
-        "mask-rcnn-r50-torchvision-v1", "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "Weights.COCO_V1", 0.379, 0.346
-    ),
-    _torchvision(
-        "mask-rcnn-r50-torchvision-v2", "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", "V2_Weights.COCO_V1", 0.474, 0.418
-    ),
-    _mmdetection(
-        "mask-rcnn-r50-mmdetection-3x",
-        "mask-rcnn-r50",
-        "v2.0/mask_rcnn/mask_rcnn_r50_fpn_mstrain-poly_3x_coco",
-        "mask_rcnn_r50_fpn_mstrain-poly_3x_coco_20210524_201154-21b550bb.pth",
-        0.371,
-        0.409,
-    ),
-    _mmdetection(
-        "mask-scoring-rcnn-r50-mmdetection-1x",
-        "mask-scoring-rcnn-r50",
-        "v2.0/ms_rcnn/ms_rcnn_r50_caffe_fpn_1x_coco",
-        "ms_rcnn_r50_caffe_fpn_1x_coco_20200702_180848-61c9355e.pth",
-        0.360,
-        0.382,
-        _D2_PIXELS,
-    ),
-    _mmdetection(
-        "mask-scoring-rcnn-r101-mmdetection-2x",
-        "mask-scoring-rcnn-r101",
-        "v2.0/ms_rcnn/ms_rcnn_r101_caffe_fpn_2x_coco",
-        "ms_rcnn_r101_caffe_fpn_2x_coco_bbox_mAP-0.411__segm_mAP-0.381_20200506_011134-5f3cc74f.pth",
-        0.381,
-        0.411,
-        _D2_PIXELS,
-    ),
-    Published(
-        name="mask-scoring-rcnn-r50-official",
-        model="mask-scoring-rcnn-r50",
-        url="",
-        license="MIT",
-        commercial=True,
-        mask_ap=0.356,
-        origin="maskscoring_rcnn",
-        preprocessing=_D2_PIXELS,
-        note="linked from the authors' repository zjhuang22/maskscoring_rcnn",
-    ),
-    _mmdetection(
-        "cascade-mask-rcnn-r50-mmdetection-1x",
-        "cascade-mask-rcnn-r50",
-        "v2.0/cascade_rcnn/cascade_mask_rcnn_r50_fpn_1x_coco",
-        "cascade_mask_rcnn_r50_fpn_1x_coco_20200203-9d4dcb24.pth",
-        0.359,
-        0.412,
-    ),
-    Published(
-        name="condinst-r50-adelaidet-3x",
-        model="condinst-r50",
-        url="https://huggingface.co/tianzhi/AdelaiDet-CondInst/resolve/main/CondInst_MS_R_50_3x.pth",
-        license="non-commercial",
-        commercial=False,
-        mask_ap=0.375,
-        origin="adelaidet",
-        preprocessing=_D2_PIXELS,
-        note="AdelaiDet's CondInst, 3x with large-scale jitter of the short side; academic use only",
-    ),
-    _mmdetection(
-        "condinst-r50-mmdetection-1x",
-        "condinst-r50",
-        "v3.0/condinst/condinst_r50_fpn_ms-poly-90k_coco_instance",
-        "condinst_r50_fpn_ms-poly-90k_coco_instance_20221129_125223-4c186406.pth",
-        0.360,
-        0.398,
-    ),
-    Published(
-        name="centermask-v39-centermask2",
-        model="centermask-v39",
-        url="",
-        license="CC BY-NC 4.0",
-        commercial=False,
-        box_ap=0.442,
-        mask_ap=0.397,
-        origin="centermask2",
-        preprocessing=_D2_PIXELS,
-        note="linked from the authors' repository youngwanLEE/centermask2 (Dropbox)",
-    ),
-)
+def adelaidet(name: str, model: str, path: str, mask: float, box: float | None = None) -> Published:
+    """A row of AdelaiDet's; ``path`` is repository and file on the hub."""
+    owner, repository, file = path.split("/")
+    return Published(
+        name=name, model=model, url=f"{_HUB}/{owner}/{repository}/resolve/main/{file}", license="non-commercial",
+        commercial=False, mask_ap=mask, box_ap=box, origin="adelaidet", preprocessing=BGR_PIXELS,
+        note="AdelaiDet's model zoo; academic use only",
+    )  # fmt: skip
+
+
+def centermask2(name: str, model: str, path: str, mask: float, box: float, short: int, long: int) -> Published:
+    """A row of CenterMask2's; ``path`` is the file's on Dropbox."""
+    return Published(
+        name=name, model=model, url=f"https://dl.dropbox.com/s/{path}", license="CC BY-NC 4.0", commercial=False,
+        mask_ap=mask, box_ap=box, origin="centermask2",
+        preprocessing=f"BGR, means 103.53/116.28/123.675, std 1; short side {short}, long side at most {long}",
+        note="the authors' repository youngwanLEE/centermask2; a folder of a person, so keep a copy",
+    )  # fmt: skip
+
+
+def detr(name: str, model: str, file: str, **figures: Any) -> Published:
+    """A row of the official DETR, whose file's name ends with the beginning of its hash."""
+    return Published(
+        name=name, model=model, url=f"{_DETR}/{file}", sha256=file[-12:-4], license="Apache-2.0", commercial=True,
+        origin="detr", preprocessing=RGB_PIXELS, note="facebookresearch/detr, 500 epochs", **figures,
+    )  # fmt: skip
+
+
+def maskformer(name: str, model: str, path: str, *, data: str = "COCO", **figures: Any) -> Published:
+    """A row of the official MaskFormer or Mask2Former; ``path`` is the file's below their host."""
+    second = path.startswith("mask2former/")
+    return Published(
+        name=name, model=model, url=f"{_MASKFORMER}/{path}", license="CC BY-NC 4.0", commercial=False, data=data,
+        origin="mask2former" if second else "maskformer", preprocessing=ADE_PIXELS if data == "ADE20K" else RGB_PIXELS,
+        note=f"model zoo of facebookresearch/{'Mask2Former' if second else 'MaskFormer'}", **figures,
+    )  # fmt: skip
+
+
+def hub(
+    name: str, model: str, path: str, *, license: str, commercial: bool, pixels: str, note: str, **figures: Any
+) -> Published:
+    """A row of a repository on the hub; ``path`` is owner, repository and file."""
+    owner, repository, file = path.split("/")
+    return Published(
+        name=name, model=model, url=f"{_HUB}/{owner}/{repository}/resolve/main/{file}", license=license,
+        commercial=commercial, origin=f"hub {owner}", preprocessing=pixels, note=note, **figures,
+    )  # fmt: skip
+
+
+def by_hand(
+    name: str, model: str, *, repository: str, license: str, pixels: str, note: str, **figures: Any
+) -> Published:
+    """A row whose file no program can fetch."""
+    return Published(
+        name=name, model=model, url="", license=license, commercial=license == "MIT",
+        origin=repository.partition("/")[2].lower(), preprocessing=pixels,
+        note=f"{note} the authors' repository {repository}", **figures,
+    )  # fmt: skip

@@ -9,9 +9,13 @@ import difflib
 from pathlib import Path
 
 from maskwright.errors import InputError
-from maskwright.weights.rows import PACKAGED, ROWS, Published
+from maskwright.weights.rows import PACKAGED, Published
+from maskwright.weights.rows_instance import INSTANCE
+from maskwright.weights.rows_maps import MAPS
 
 __all__ = ["PACKAGED", "Published", "check_license", "find", "is_published", "of_model", "packaged", "published"]
+
+ROWS: tuple[Published, ...] = (*INSTANCE, *MAPS)
 
 _BY_NAME = {row.name: row for row in ROWS}
 
