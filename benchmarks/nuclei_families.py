@@ -194,11 +194,10 @@ def draw(data: Path, out: Path) -> None:
         model = None if name == "truth" else zoo.load(out / name / "last.safetensors")
         parts: list[np.ndarray] = []
         for index in SHOWN:
-            sample = source[index]
-            scene = sample.scene
+            pixels, scene = source.load(index)[1], source[index].scene
             if model is not None:
-                scene = predict(model, sample.pixels, max_per_image=LIMIT, score_threshold=0.4, precision="32")
-            painted = overlay(sample.pixels, scene, source.taxonomy, labels=False)[:160, :160]
+                scene = predict(model, pixels, max_per_image=LIMIT, score_threshold=0.4, precision="32")
+            painted = overlay(pixels, scene, source.taxonomy, labels=False)[:160, :160]
             parts.append(np.pad(painted, ((0, 164 - painted.shape[0]), (0, 164 - painted.shape[1]), (0, 0))))
         rows.append(np.concatenate(parts, 1))
     save(DOCS / "families.png", np.concatenate(rows))
@@ -258,7 +257,19 @@ def page() -> str:
     notes = KEPT / "notes.md"
     known = notes.read_text().strip() if notes.is_file() else ""
     drawn = "The same six pictures: the truth first, then the families in the table's order."
-    return "\n".join([*lines, "", known, "", *larger_table(), drawn, "", "![](families.png)"]) + "\n"
+    return (
+        "\n".join(
+            [
+                *lines,
+                "",
+                known,
+                "",
+                *larger_table(),
+                *([drawn, "", "![](families.png)"] if (DOCS / "families.png").is_file() else []),
+            ]
+        )
+        + "\n"
+    )
 
 
 def main() -> None:
