@@ -42,6 +42,9 @@ HOMES: dict[str, tuple[str, ...]] = {
     "yaml": ("data/formats/yolo",),
     "onnx": ("export",),
     "onnxruntime": ("export",),
+    "onnxscript": ("export",),
+    "openvino": ("export",),
+    "tensorrt": ("export",),
     "fastapi": ("server",),
     "ray": ("infer/cluster",),
 }

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from maskwright.errors import InputError
 from maskwright.weights.table import Published, check_license, find, is_published, of_model, packaged, published
@@ -221,7 +221,7 @@ def load(
 
     Args:
         name_or_path: a model of the table; or weights that say their model themselves: a run directory, a checkpoint
-            that maskwright wrote, or a published name.
+            that maskwright wrote, a published name, or the folder of an exported model.
         weights: for a model of the table: a run directory, a checkpoint in its origin's own form, or a published
             name. ``None`` leaves the weights random.
         taxonomy: the classes; by default those of the weights; for random ones COCO's 80, or its 133 for maps.
@@ -240,6 +240,14 @@ def load(
             or a license that was refused.
     """
     name = os.fspath(name_or_path)
+    if weights is None and (Path(name) / "artifact.json").is_file():
+        if taxonomy is not None or allow_missing:
+            raise InputError(
+                f"{name} is an exported artifact: its classes and layers are fixed. Load what it was made of."
+            )
+        from maskwright.export import artifact
+
+        return cast(Any, artifact.load(name, build, device=device))
     if name not in _BY_NAME and weights is not None:
         raise InputError(f"with weights, name a model of the table, got {name!r}. {_suggest(name, list(_BY_NAME))}")
     if name not in _BY_NAME:

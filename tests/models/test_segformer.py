@@ -195,3 +195,17 @@ class Graph(nn.Module):
         size = (pixels.shape[-2], pixels.shape[-1])
         geometry = (Geometry(valid=size, original=size, scale=(1.0, 1.0)),) * 2
         return self.model(Images(pixels=pixels, geometry=geometry)).semantic_logits
+
+
+def test_exported_with_sizes_left_open() -> None:
+    model = tiny()
+    spread(model)
+    graph = Graph(model.eval())
+    dims = {2: 32 * torch.export.Dim("rows", min=2, max=40), 3: 32 * torch.export.Dim("columns", min=2, max=40)}
+    with torch.no_grad():
+        program = torch.export.export(
+            graph, (torch.rand(2, 3, 64, 96) * 255,), dynamic_shapes=(dims,), strict=False
+        ).module()  # fmt: skip
+        for size in ((64, 96), (128, 64), (96, 224)):
+            pixels = torch.rand(2, 3, *size) * 255
+            torch.testing.assert_close(program(pixels), graph(pixels), rtol=1e-4, atol=1e-5)

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a model on annotated images: instances, semantic maps or panoptic segments, as its task is",
     "evaluate": "measure a model on annotated images: AP, mIoU or PQ",
     "predict": "find the objects, classes or segments in images, files or whole folders",
+    "export": "write a model for a runtime: ONNX Runtime, OpenVINO, TensorRT or compiled PyTorch",
     "score": "measure result files against annotations, without a model",
     "audit": "find what is wrong with a data set before it costs a training run",
     "synth": "draw scenes with perfect labels: street, cells, parts, shelf, orchard",

@@ -172,7 +172,7 @@ class CondInst(nn.Module):
             found = self.detect(maps, inputs)
             cells = [d.cells for d in found]
         else:
-            padded = (int(inputs.pixels.shape[-2]), int(inputs.pixels.shape[-1]))
+            padded = (inputs.pixels.shape[-2], inputs.pixels.shape[-1])
             truth = [self.assign(maps, scene, padded) for scene in scenes]
             cells = _draw([t.targets.positive(len(self.taxonomy)) for t in truth], self.max_masks)
         logits = self.masks(maps, parameters, shared, cells)

@@ -141,7 +141,7 @@ class DETR(nn.Module):
 
     def forward(self, inputs: Images, scenes: Sequence[Scene] | None = None) -> Raw:
         """Classes and boxes after each layer; masks of all queries, or (``scenes``) of those with an object."""
-        padded = (int(inputs.pixels.shape[-2]), int(inputs.pixels.shape[-1]))
+        padded = (inputs.pixels.shape[-2], inputs.pixels.shape[-1])
         pyramid, inside = self.features(inputs)
         projected = self.project(pyramid[-1])
         known = inside if inside is not None else torch.ones_like(pyramid[-1][:, 0], dtype=torch.bool)
@@ -166,10 +166,10 @@ class DETR(nn.Module):
         if torch.is_autocast_enabled(pixels.device.type):
             pixels = pixels.to(torch.get_autocast_dtype(pixels.device.type))
         pyramid = self.backbone(pixels)
-        padded = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-        if all(tuple(size) == padded for size in inputs.sizes):
+        padded = (pixels.shape[-2], pixels.shape[-1])
+        if not torch.compiler.is_compiling() and all(tuple(size) == padded for size in inputs.sizes):
             return pyramid, None
-        cells = (int(pyramid[-1].shape[-2]), int(pyramid[-1].shape[-1]))
+        cells = (pyramid[-1].shape[-2], pyramid[-1].shape[-1])
         return pyramid, inside_map(inputs.sizes, padded, cells, pixels.device)
 
     def masks(
@@ -291,7 +291,7 @@ class DETR(nn.Module):
         return fused_scene(ids.cpu(), labels[keep], scores[keep], range(1, len(keep) + 1))
 
     def _way(self, maps: Tensor, padded: tuple[int, int], view: Geometry) -> Resampling:
-        cells = (int(maps.shape[-2]), int(maps.shape[-1]))
+        cells = (maps.shape[-2], maps.shape[-1])
         if self.rule == "transformers":
             return Resampling.direct(cells, padded, view.valid, view.original)
         return Resampling.chained(cells, padded, view.valid, view.original, "nearest")

@@ -178,7 +178,7 @@ class EoMT(nn.Module):
                 tokens = block(tokens)
                 continue
             if i == first:
-                queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
+                queries = self.queries.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
                 tokens = torch.cat((queries, tokens), 1)
             chance, allowed = self.chances[i - first], None
             if scenes is not None or chance > 0.5:
@@ -194,8 +194,8 @@ class EoMT(nn.Module):
     def pixels(self, inputs: Images) -> Tensor:
         """Normalized pixels; what is padded is black, here and in the batch."""
         patch, side = self.backbone.patch, self.backbone.side if self.square else 0
-        height, width = int(inputs.pixels.shape[-2]), int(inputs.pixels.shape[-1])
-        more = [max(-(-length // patch) * patch, side) - length for length in (width, height)]
+        height, width = inputs.pixels.shape[-2], inputs.pixels.shape[-1]
+        more: list[Any] = [torch.sym_max((n + patch - 1) // patch * patch, side) - n for n in (width, height)]
         pixels = functional.pad(inputs.pixels, (0, more[0], 0, more[1]))
         pixels = normalize_pixels(pixels, self.pixel_mean, self.pixel_std, ())
         if torch.is_autocast_enabled(pixels.device.type):
@@ -220,9 +220,9 @@ class EoMT(nn.Module):
         inside = (small > 0).flatten(2)
         if chance < 1:
             inside = inside | (torch.rand(*inside.shape[:2], device=masks.device) > chance)[..., None]
-        everything = inside.new_ones(len(masks), inside.shape[1], count - inside.shape[2])
+        everything = inside.new_ones(masks.shape[0], inside.shape[1], count - inside.shape[2])
         queries = torch.cat((everything, inside), 2)
-        others = inside.new_ones(len(masks), count - inside.shape[1], count)
+        others = inside.new_ones(masks.shape[0], count - inside.shape[1], count)
         return torch.cat((queries, others), 1)[:, None]
 
     # ---- loss ---------------------------------------------------------------------------------------------------

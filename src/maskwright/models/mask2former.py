@@ -127,7 +127,7 @@ class Mask2Former(nn.Module):
     def forward(self, inputs: Images, scenes: Sequence[Scene] | None = None) -> Raw:
         """Classes and masks of all queries; with ``scenes`` those of all layers, which learn too."""
         features, maps = self.pixel_decoder(self.features(inputs))
-        padded = (int(inputs.pixels.shape[-2]), int(inputs.pixels.shape[-1]))
+        padded = (inputs.pixels.shape[-2], inputs.pixels.shape[-1])
         raw = Raw(self.decoder(features, maps, every=scenes is not None), padded)
         if scenes is not None:
             raw.learned = Learned.of(raw.pairs, scenes, self.taxonomy, padded, self.criterion)

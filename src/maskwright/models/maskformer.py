@@ -137,7 +137,7 @@ class MaskFormer(nn.Module):
     def forward(self, inputs: Images, scenes: Sequence[Scene] | None = None) -> Raw:
         """Classes after each layer; masks of the last one, or (``scenes``) of all layers' queries with an object."""
         states, pixels = self.features(inputs)
-        padded = (int(inputs.pixels.shape[-2]), int(inputs.pixels.shape[-1]))
+        padded = (inputs.pixels.shape[-2], inputs.pixels.shape[-1])
         classes = [self.class_logits(state) for state in states]
         if scenes is None:
             return Raw(classes, [self.masks(states[-1], pixels)], padded)

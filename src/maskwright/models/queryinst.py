@@ -176,7 +176,7 @@ class QueryInst(nn.Module):
         center, side = self.query_boxes.weight.float().split(2, 1)
         shares = torch.cat((center - 0.5 * side, center + 0.5 * side), 1)
         boxes = shares[None] * self._extent(inputs)
-        return boxes, self.queries.weight.to(dtype)[None].expand(len(inputs.sizes), -1, -1)
+        return boxes, self.queries.weight.to(dtype)[None].expand(boxes.shape[0], -1, -1)
 
     def _extent(self, inputs: Images) -> Tensor:
         """Width and height of each picture, twice, float32 [B, 1, 4]."""

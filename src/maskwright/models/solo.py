@@ -115,7 +115,7 @@ class SOLO(nn.Module):
             size = (inputs.pixels.shape[-2] // self.mask_stride, inputs.pixels.shape[-1] // self.mask_stride)
             raw.detections = self.detect(raw, size)
         else:
-            padded = (int(inputs.pixels.shape[-2]), int(inputs.pixels.shape[-1]))
+            padded = (inputs.pixels.shape[-2], inputs.pixels.shape[-1])
             raw.truth = [
                 shared.assign(
                     scene, padded, self.grids, self.ranges, self.shrink, len(self.taxonomy), inputs.pixels.device
@@ -173,7 +173,7 @@ class SOLO(nn.Module):
         total = sum(part.sum() for level in raw.hidden for part in level) * 0.0
         total = total + sum(p.sum() for p in self.masks.maps.parameters()) * 0.0  # a level may have no object
         for level, hidden in enumerate(raw.hidden):
-            size = (int(hidden[0].shape[-2]), int(hidden[0].shape[-1]))
+            size = (hidden[0].shape[-2], hidden[0].shape[-1])
             logits: list[Tensor] = []
             targets: list[Tensor] = []
             for image, each in enumerate(truth):

@@ -125,7 +125,7 @@ class SOLOv2(nn.Module):
         if scenes is None:
             raw.detections = self.detect(raw)
         else:
-            padded = (int(inputs.pixels.shape[-2]), int(inputs.pixels.shape[-1]))
+            padded = (inputs.pixels.shape[-2], inputs.pixels.shape[-1])
             raw.truth = [
                 shared.assign(
                     scene, padded, self.grids, self.ranges, self.shrink, len(self.taxonomy), inputs.pixels.device
@@ -173,7 +173,7 @@ class SOLOv2(nn.Module):
         return {"class": raw.features.new_tensor(cells + 1.0), "mask": raw.features.new_tensor(float(masks))}
 
     def _mask_sum(self, raw: Raw, truth: Sequence[GridTruth]) -> Tensor:
-        size = (int(raw.features.shape[-2]), int(raw.features.shape[-1]))
+        size = (raw.features.shape[-2], raw.features.shape[-1])
         kernels = [level.flatten(2).transpose(1, 2) for level in raw.kernels]
         logits = [raw.features.new_zeros((0, *size)).float()]
         targets = [torch.zeros(0, *size)]

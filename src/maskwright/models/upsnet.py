@@ -111,7 +111,7 @@ class UPSNet(PanopticTwoStage):
         raw = Raw(**{each.name: getattr(plain, each.name) for each in fields(plain)})
         if scenes is None:
             return raw
-        size = (int(raw.semantic_logits.shape[-2]), int(raw.semantic_logits.shape[-1]))
+        size = (raw.semantic_logits.shape[-2], raw.semantic_logits.shape[-1])
         raw.claimed = [self._claim(scene, size, raw.semantic_logits.device) for scene in scenes]
         logits = self.detector.mask_head(
             self.detector.pool(features, [c.boxes for c in raw.claimed], self.detector.mask_size)
@@ -195,7 +195,7 @@ class UPSNet(PanopticTwoStage):
             raw.semantic_logits.float(), logits.float().split([len(c.boxes) for c in claimed]), claimed, strict=True
         ):
             boxes = (known.boxes - known.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])) / stride
-            placed = Placed.at(masks, boxes, (int(semantic.shape[-2]), int(semantic.shape[-1])))
+            placed = Placed.at(masks, boxes, (semantic.shape[-2], semantic.shape[-1]))
             maps = self.compete(semantic, placed, known.labels)
             total = total + functional.cross_entropy(maps[None], known.target[None], ignore_index=-1, reduction="sum")
         return total
@@ -251,7 +251,7 @@ class UPSNet(PanopticTwoStage):
     def _owners(self, semantic: Tensor, placed: Placed, labels: Tensor, view: Geometry) -> Tensor:
         """Whose each pixel of the resized picture is, int64 (H, W): stuff in its order, instances, -1 for unknown."""
         stride, (height, width) = self.detector.strides[0], view.valid
-        cells = (int(semantic.shape[-2]), int(semantic.shape[-1]))
+        cells = (semantic.shape[-2], semantic.shape[-1])
         way = Resampling.chained(cells, (cells[0] * stride, cells[1] * stride), view.valid, view.valid)
         down, across = way.rows.to(semantic.device), way.columns.T.to(semantic.device)
         out = torch.empty(height, width, dtype=torch.int64)

@@ -30,6 +30,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 from torch.nn import functional
 
 from maskwright.models.parts.truth import boxes_of, masks_of, split
@@ -177,8 +178,8 @@ class Yolact(nn.Module):
         features = self.features(inputs)
         logits, deltas, coefficients = self.head(features)
         prototypes = self.prototypes(features[0])
-        sizes = [(int(f.shape[-2]), int(f.shape[-1])) for f in features]
-        padded = (int(inputs.pixels.shape[-2]), int(inputs.pixels.shape[-1]))
+        sizes = [(f.shape[-2], f.shape[-1]) for f in features]
+        padded = (inputs.pixels.shape[-2], inputs.pixels.shape[-1])
         anchors = spread_anchors(sizes, padded, self.sides).to(logits.device)
         semantic: Tensor | None = None
         targets: list[AnchorTargets] | None = None
@@ -209,7 +210,7 @@ class Yolact(nn.Module):
         out: list[Found] = []
         for scores, moves, size in zip(logits.float().softmax(-1)[..., :-1], deltas, inputs.sizes, strict=True):
             rows = self._best(scores, per_level)
-            boxes = box_ops.decode(moves, anchors, BOX_WEIGHTS)[rows]
+            boxes = box_ops.decode(moves[rows], anchors[rows], BOX_WEIGHTS)
             boxes = box_ops.clip(boxes, size) if self.clip_first else boxes
             kept, labels, values = fast_nms(
                 boxes, scores[rows], threshold=self.nms_threshold, score_threshold=self.score_threshold,
@@ -222,13 +223,17 @@ class Yolact(nn.Module):
     def _best(self, scores: Tensor, per_level: Sequence[int]) -> Tensor:
         """The anchors that NMS sees."""
         if self.pre_nms is None:
-            return torch.arange(scores.shape[0], device=scores.device)
+            if torch.compiler.is_compiling() or is_tracing():
+                return torch.arange(scores.shape[0], device=scores.device)
+            return torch.nonzero(scores.amax(1) > self.score_threshold).flatten()  # NMS drops the others
         parts: list[Tensor] = []
         start = 0
         for best in scores.amax(1).split(list(per_level)):
             count = best.shape[0]
             rows = torch.arange(count, device=best.device)
-            parts.append(start + (best.topk(self.pre_nms).indices if count > self.pre_nms else rows))
+            if torch.compiler.is_compiling() or count > self.pre_nms:
+                rows = best.topk(torch.sym_min(self.pre_nms, count)).indices
+            parts.append(start + rows)
             start += count
         return torch.cat(parts)
 
@@ -337,7 +342,7 @@ def _learned(raw: Raw) -> tuple[list[AnchorTargets], Tensor]:
 
 
 def _size(maps: Tensor) -> tuple[int, int]:
-    return int(maps.shape[-2]), int(maps.shape[-1])
+    return maps.shape[-2], maps.shape[-1]
 
 
 def _semantic_sum(
@@ -432,6 +437,6 @@ def yolact_r101(taxonomy: Taxonomy, **options: Any) -> Yolact:
 
 
 def yolact_mobilenetv3(taxonomy: Taxonomy, **options: Any) -> Yolact:
-    """MobileNetV3-Large, 96 channels, 16 prototypes: ours, for processors without a GPU."""
-    numbers = {"channels": 96, "width": 96, "prototype_width": 64, "prototypes": 16}
+    """MobileNetV3-Large, 64 channels, 16 prototypes: ours, for processors without a GPU."""
+    numbers = {"channels": 64, "width": 64, "prototype_width": 64, "prototypes": 16}
     return _build(taxonomy, **{"body": "mobilenetv3_large_100", **numbers, **options})

@@ -94,11 +94,11 @@ class MaskedDecoder(nn.Module):
                 cells of the next map are drawn in between: resizing and the inner product may change places.
         """
         memory = [to_tokens(m) + self.level[i].to(m.dtype) for i, m in enumerate(maps)]
-        positions = [whole_position((int(m.shape[-2]), int(m.shape[-1])), m.shape[1], m.device) for m in maps]
+        positions = [whole_position((m.shape[-2], m.shape[-1]), m.shape[1], m.device) for m in maps]
         placed = [m + p.flatten(1).T.to(m.dtype) for m, p in zip(memory, positions, strict=True)]
         sizes = [m.shape[-2:] for m in maps]
         small = [] if every else [_resize(mask_features, size) for size in sizes]
-        state = self.features.to(mask_features.dtype).expand(len(mask_features), -1, -1)
+        state = self.features.to(mask_features.dtype).expand(mask_features.shape[0], -1, -1)
         places = self.places.to(mask_features.dtype)
         out: list[QueryMasks] = []
         for i, layer in enumerate(self.layers):

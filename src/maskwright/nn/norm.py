@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -43,13 +44,19 @@ class ConvNorm(nn.Sequential):
             self.add_module("relu", nn.ReLU(inplace=True))
 
 
-def normalize_pixels(pixels: Tensor, mean: Tensor, std: Tensor, sizes: tuple[tuple[int, int], ...]) -> Tensor:
+def normalize_pixels(pixels: Tensor, mean: Tensor, std: Tensor, sizes: Sequence[tuple[int, int]] | Tensor) -> Tensor:
     """``(pixels - mean) / std`` for RGB [B, 3, H, W] in 0..255, with zeros outside each picture's (H, W)."""
     out = (pixels.to(mean.dtype) - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
-    if any(size != tuple(pixels.shape[-2:]) for size in sizes):
+    # in a graph sizes are symbols, which cannot be compared; in one for any number of pictures they are a tensor
+    if isinstance(sizes, Tensor) or (len(sizes) > 0 and (torch.compiler.is_compiling() or _padded(pixels, sizes))):
         rows = torch.arange(pixels.shape[-2], device=pixels.device)
         columns = torch.arange(pixels.shape[-1], device=pixels.device)
-        valid = torch.tensor(sizes, device=pixels.device)
+        valid = sizes if isinstance(sizes, Tensor) else torch.tensor(sizes, device=pixels.device)
         inside = (rows[None, :, None] < valid[:, :1, None]) & (columns[None, None, :] < valid[:, 1:, None])
         out = out * inside[:, None]
     return out
+
+
+def _padded(pixels: Tensor, sizes: Sequence[tuple[int, int]]) -> bool:
+    """Whether a picture is smaller than its pixels."""
+    return any(size != tuple(pixels.shape[-2:]) for size in sizes)

@@ -11,15 +11,16 @@ from torch.nn import functional
 
 
 def inside_map(
-    sizes: Sequence[tuple[int, int]], padded: tuple[int, int], cells: tuple[int, int], device: torch.device
+    sizes: Sequence[tuple[int, int]] | Tensor, padded: tuple[int, int], cells: tuple[int, int], device: torch.device
 ) -> Tensor:
     """bool [B, h, w]: which cells of a map of ``cells`` (h, w) lie in each picture (H, W) and not in its padding.
 
     A cell is what the nearest pixel of the padded picture is, as DETR shrinks its padding masks.
     """
     lines: list[Tensor] = []
+    table = sizes if isinstance(sizes, Tensor) else torch.tensor(sizes, device=device)
     for axis in (0, 1):
-        valid = torch.tensor([size[axis] for size in sizes], device=device)
+        valid = table[:, axis]
         known = torch.arange(padded[axis], device=device) < valid[:, None]
         lines.append(functional.interpolate(known[:, None].float(), size=cells[axis], mode="nearest")[:, 0] > 0)
     return lines[0][:, :, None] & lines[1][:, None]

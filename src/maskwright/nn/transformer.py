@@ -115,7 +115,7 @@ class Decoder(nn.Module):
         memory, allowed = to_tokens(features), keys(inside)
         placed = memory + to_tokens(position.to(features.dtype))
         queries = queries.to(features.dtype)
-        state = torch.zeros_like(queries).expand(len(features), -1, -1)
+        state = torch.zeros_like(queries).expand(features.shape[0], -1, -1)
         states: list[Tensor] = []
         for layer in self.layers:
             state = layer(state, queries, memory, placed, allowed)

@@ -66,7 +66,7 @@ def _fast_nms(
     # -1 marks what does not take part: filtering would make shapes that a traced graph does not know
     table = torch.where(counted, table, -torch.ones_like(table))
     classes = torch.arange(scores.shape[1], device=scores.device)
-    count = min(top_k, int(table.shape[1]))
+    count = torch.sym_min(top_k, table.shape[1])
     if not traced:
         members = counted.sum(1)
         used = torch.nonzero(members).flatten()

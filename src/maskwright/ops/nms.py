@@ -14,7 +14,7 @@ from maskwright.ops import rle
 from maskwright.ops.boxes import exact, iou
 from maskwright.ops.mask_nms import matrix_nms
 
-__all__ = ["batched_nms", "mask_nms", "matrix_nms", "nms", "soft_nms"]
+__all__ = ["batched_nms", "grouped_nms", "mask_nms", "matrix_nms", "nms", "soft_nms"]
 
 _LOOP_GROUPS = 16
 
@@ -48,6 +48,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float)
         Indices int64 [K] of the kept boxes by falling score; of equal scores the first comes first.
     """
     boxes, scores = exact(boxes), exact(scores)
+    if torch.compiler.is_exporting():
+        return grouped_nms(boxes, scores, groups, threshold)
     if torch.compiler.is_compiling() or is_tracing():
         return _apart(boxes, scores, groups, threshold)
     if len(boxes) == 0:
@@ -69,6 +71,18 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float)
         kept[rank if size == 1 else rank[nms(sorted_boxes[here], sorted_scores[here], threshold)]] = True
         start += size
     return order[kept]
+
+
+@torch.library.custom_op("maskwright::grouped_nms", mutates_args=())
+def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """``batched_nms`` as one operator of exported graphs, so that runtimes with an NMS of their own can use it."""
+    return batched_nms(boxes, scores, groups, threshold)
+
+
+@grouped_nms.register_fake
+def _grouped_shape(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    # tracers ask for each 0 and 1 whether to broadcast; at least 2, as torchvision's NMS has it, spares the questions
+    return groups.new_empty(torch.library.get_ctx().new_dynamic_size(min=2), dtype=torch.int64)
 
 
 def soft_nms(

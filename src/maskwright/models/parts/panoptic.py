@@ -24,7 +24,7 @@ def fused_scene(fused: Fused, scores: Tensor, semantic: Tensor | None = None) ->
         scores: floating [S] in [0, 1], in the order of ``fused``.
         semantic: int64 [H, W], -1 where void; by default each segment's class, and void where the map is.
     """
-    size = (int(fused.ids.shape[0]), int(fused.ids.shape[1]))
+    size = (fused.ids.shape[0], fused.ids.shape[1])
     points = scores.detach().float().cpu().clamp(0, 1)
     order = torch.argsort(points, descending=True, stable=True)
     names = np.arange(1, len(fused) + 1)

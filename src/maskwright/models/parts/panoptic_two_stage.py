@@ -169,7 +169,7 @@ class PanopticTwoStage(nn.Module):
     def likeliest(self, logits: Tensor, view: Geometry) -> Tensor:
         """Of logits [K, h, w] the class at each pixel of the file, int64 [H, W] on the host, -1 for merged things."""
         stride = self.detector.strides[0]
-        cells = (int(logits.shape[-2]), int(logits.shape[-1]))
+        cells = (logits.shape[-2], logits.shape[-1])
         way = Resampling.chained(cells, (cells[0] * stride, cells[1] * stride), view.valid, view.original)
         owner, _ = largest(logits.float(), way)
         return torch.tensor(self.semantic_classes.to_class)[owner.cpu().long()]

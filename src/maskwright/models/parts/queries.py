@@ -50,7 +50,7 @@ class QueryRule:
     def resampling(self, cells: Tensor, padded: tuple[int, int], view: Geometry) -> Resampling:
         """How maps [..., h, w] of a ``padded`` picture become the file's picture."""
         build = Resampling.direct if self.direct else Resampling.chained
-        return build((int(cells.shape[-2]), int(cells.shape[-1])), padded, view.valid, view.original)
+        return build((cells.shape[-2], cells.shape[-1]), padded, view.valid, view.original)
 
 
 QUERY_RULES: Mapping[str, QueryRule] = {
@@ -126,7 +126,7 @@ def fused_scene(ids: Tensor, labels: Tensor, scores: Tensor, segment: Sequence[i
         labels, scores: [K] of the queries that took part. segment: the id that each became, 0 for none; a segment of
             several queries has the first one's label and score.
     """
-    size = (int(ids.shape[0]), int(ids.shape[1]))
+    size = (ids.shape[0], ids.shape[1])
     leader: dict[int, int] = {}
     for query, name in enumerate(segment):
         if name:

@@ -67,7 +67,7 @@ class PixelClassifier(nn.Module):
         pixels = normalize_pixels(inputs.pixels, self.pixel_mean, self.pixel_std, inputs.sizes)
         if torch.is_autocast_enabled(pixels.device.type):
             pixels = pixels.to(torch.get_autocast_dtype(pixels.device.type))
-        return SemanticRaw(self.logits(pixels), (int(pixels.shape[-2]), int(pixels.shape[-1])))
+        return SemanticRaw(self.logits(pixels), (pixels.shape[-2], pixels.shape[-1]))
 
     def loss(self, raw: SemanticRaw, batch: Batch) -> dict[str, Tensor]:
         """The mean cross-entropy over pixels that are not void, of logits enlarged to the picture."""
@@ -98,7 +98,7 @@ def likeliest(logits: Tensor, padded: tuple[int, int], view: Geometry, threshold
     Args:
         threshold: a pixel is void (-1) where its class is less probable than this.
     """
-    way = Resampling.chained((int(logits.shape[-2]), int(logits.shape[-1])), padded, view.valid, view.original)
+    way = Resampling.chained((logits.shape[-2], logits.shape[-1]), padded, view.valid, view.original)
     if threshold <= 0:
         return largest(logits, way)[0].cpu().long()
     out = torch.full(way.size, -1, dtype=torch.int64)

@@ -86,7 +86,8 @@ class TwoStage(nn.Module):
         betas: of the smooth L1 losses of anchors and RoIs; ``None`` is the convention's for both.
         rpn_batch, rpn_positive: anchors sampled an image for the RPN losses, and the largest share of positives.
         roi_batch, roi_positive: RoIs sampled an image, and the largest share of positives (0.25 is 1:3).
-        roi_sampling: ``"random"``, or ``"hard"`` for the RoIs with the largest losses (OHEM, Shrivastava et al. 2016).
+        roi_sampling: ``"random"``; ``"hard"`` for the RoIs with the largest losses (OHEM, Shrivastava et al. 2016);
+            ``"focal"`` by chance in proportion to how wrong they are, see ``ops.sampling.sample_focal``.
         proposals_train, proposals_test: (before NMS per level, after NMS) RPN boxes.
         canonical_level: the pyramid level that sees RoIs of ``canonical_size`` pixels.
         pixel_mean, pixel_std: RGB statistics of the pixels in 0..255.
@@ -125,7 +126,7 @@ class TwoStage(nn.Module):
         rpn_positive: float = 0.5,
         roi_batch: int = 512,
         roi_positive: float = 0.25,
-        roi_sampling: Literal["random", "hard"] = "random",
+        roi_sampling: Literal["random", "hard", "focal"] = "random",
         proposals_train: tuple[int, int] = (2000, 1000),
         proposals_test: tuple[int, int] = (1000, 1000),
         canonical_size: float = 224.0,
@@ -175,10 +176,10 @@ class TwoStage(nn.Module):
 
     def anchors(self, features: Sequence[Tensor], padded: Sequence[int]) -> list[Tensor]:
         """Anchors [H_i * W_i * A, 4] of each level for a padded picture (H, W)."""
-        sizes = [(int(f.shape[-2]), int(f.shape[-1])) for f in features]
+        sizes = [(f.shape[-2], f.shape[-1]) for f in features]
         steps: list[tuple[int, int]] = [(s, s) for s in self.strides]
         if self.convention.rounded_anchors:
-            steps = [(int(padded[0]) // h, int(padded[1]) // w) for h, w in sizes]
+            steps = [(padded[0] // h, padded[1] // w) for h, w in sizes]
         return grid_anchors(sizes, steps, [cell.to(features[0].device) for cell in self.cells])
 
     def propose(
@@ -215,11 +216,11 @@ class TwoStage(nn.Module):
             ignored.to(proposals), background=len(self.taxonomy), claims=self.convention.claims,
         )  # fmt: skip
         losses = None
-        if self.roi_sampling == "hard":
+        if self.roi_sampling in ("hard", "focal"):
             one = [feature[image : image + 1] for feature in features]
             logits, _ = self.box_head(self.pool(one, [candidates.boxes], self.box_size))
             losses = nn.functional.cross_entropy(logits.float(), candidates.labels, reduction="none")
-        return candidates.draw(self.roi_batch, self.roi_positive, losses)
+        return candidates.draw(self.roi_batch, self.roi_positive, losses, focal=self.roi_sampling == "focal")
 
     def detect(
         self,

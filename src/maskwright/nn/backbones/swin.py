@@ -61,9 +61,12 @@ class WindowAttention(nn.Module):
         if groups is not None:
             # -100, as published: parts of a window that lie apart hardly see each other.
             apart = (groups[:, None] != groups[:, :, None]).to(q.dtype) * -100.0
-            bias = (bias + apart[:, None]).repeat(len(q) // len(groups), 1, 1, 1)
+            bias = (bias + apart[:, None]).repeat(q.shape[0] // groups.shape[0], 1, 1, 1)
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        out = out.transpose(1, 2)
+        if torch.compiler.is_exporting():  # another runtime's attention lays its output out differently
+            out = out.clone(memory_format=torch.contiguous_format)
+        return self.proj(out.flatten(2))
 
 
 class Mlp(nn.Module):
@@ -96,26 +99,29 @@ class SwinBlock(nn.Module):
 
     def _attend(self, x: Tensor) -> Tensor:
         height, width, side = x.shape[1], x.shape[2], self.window
-        x = functional.pad(x, (0, 0, 0, -width % side, 0, -height % side))
+        # whole windows are counted first: exported graphs have symbols here, whose remainders grow without bound; and
+        # nothing negative is divided, since ONNX rounds toward 0
+        down, along = (height + side - 1) // side, (width + side - 1) // side
+        rows, columns = down * side, along * side
+        x = functional.pad(x, (0, 0, 0, columns - width, 0, rows - height))
         groups = None
         if self.shift:
-            groups = _windows(_regions(x.shape[1], x.shape[2], side, self.shift, x.device)[None, ..., None], side)
+            groups = _windows(_regions(rows, columns, side, self.shift, x.device)[None, ..., None], down, along)
             groups = groups[..., 0]
             x = torch.roll(x, (-self.shift, -self.shift), (1, 2))
-        batch, rows, columns, channels = x.shape
-        out = self.attn(_windows(x, side), groups)
-        out = out.reshape(batch, rows // side, columns // side, side, side, channels)
+        batch, channels = x.shape[0], x.shape[3]
+        out = self.attn(_windows(x, down, along), groups)
+        out = out.reshape(batch, down, along, side, side, channels)
         out = out.transpose(2, 3).reshape(batch, rows, columns, channels)
         if self.shift:
             out = torch.roll(out, (self.shift, self.shift), (1, 2))
         return out[:, :height, :width]
 
 
-def _windows(x: Tensor, side: int) -> Tensor:
-    """[B, h, w, C] -> [B * G, side * side, C]."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // side, side, width // side, side, channels)
-    return x.transpose(2, 3).reshape(-1, side * side, channels)
+def _windows(x: Tensor, down: int, along: int) -> Tensor:
+    """[B, down * side, along * side, C] -> [B * down * along, side * side, C]."""
+    x = x.unflatten(2, (along, -1)).unflatten(1, (down, -1))
+    return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
 def _regions(height: int, width: int, side: int, shift: int, device: torch.device) -> Tensor:

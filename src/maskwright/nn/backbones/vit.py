@@ -148,9 +148,9 @@ class ViT(nn.Module):
     def embed(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Normalized pixels [B, 3, H, W] -> tokens [B, prefix + h * w, C], and (h, w)."""
         maps = self.patch_embed(pixels)
-        grid = (int(maps.shape[2]), int(maps.shape[3]))
+        grid = (maps.shape[2], maps.shape[3])
         tokens = maps.flatten(2).transpose(1, 2) + self.positions(grid).to(maps.dtype)
-        prefix = torch.cat((self.cls_token, self.reg_token), 1).to(maps.dtype).expand(len(tokens), -1, -1)
+        prefix = torch.cat((self.cls_token, self.reg_token), 1).to(maps.dtype).expand(tokens.shape[0], -1, -1)
         return torch.cat((prefix, tokens), 1), grid
 
     def positions(self, grid: tuple[int, int]) -> Tensor:

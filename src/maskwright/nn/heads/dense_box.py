@@ -99,7 +99,7 @@ class DenseMaps:
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """(H, W) of each level."""
-        return [(int(m.shape[-2]), int(m.shape[-1])) for m in self.classes]
+        return [(m.shape[-2], m.shape[-1]) for m in self.classes]
 
 
 class DenseBoxHead(nn.Module):
@@ -359,11 +359,11 @@ def detect_dense(
         product = prob * center
         passes = (product if rules.threshold_product else prob) > score_threshold
         rank = torch.where(passes, product if rules.rank_product else prob, torch.full_like(prob, -1.0)).flatten(1)
-        best, place = rank.topk(min(pre_nms, rank.shape[1]), dim=1)
+        best, place = rank.topk(torch.sym_min(pre_nms, rank.shape[1]), dim=1)
         ranks.append(best)
         scores.append(product.flatten(1).gather(1, place))
         places.append(place + before * classes)
-        before += int(prob.shape[1])
+        before += prob.shape[1]
     rank, place, score = torch.cat(ranks, 1), torch.cat(places, 1), torch.cat(scores, 1)
     stride = torch.tensor([float(s) for s in strides], device=points.device)[levels]
     out: list[DenseDetections] = []

@@ -31,18 +31,21 @@ def initialize(head: nn.Module, classes: nn.Conv2d, prior: float) -> None:
 
 def resize(features: Tensor, size: int | Sequence[int]) -> Tensor:
     """Bilinear, half-pixel centers: [B, C, H, W] to another size (a number for a square one)."""
-    sides = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    sides = (size, size) if isinstance(size, int) else (size[0], size[1])
     return functional.interpolate(features, size=sides, mode="bilinear", align_corners=False)
 
 
 def enlarge(features: Tensor, factor: int) -> Tensor:
     """``resize`` by a whole number."""
-    return functional.interpolate(features, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    return resize(features, [side * factor for side in features.shape[-2:]])
 
 
 def balanced(features: Sequence[Tensor]) -> list[Tensor]:
     """P2 to P6 on strides 8, 8, 16, 32, 32: P2 is halved and P6 brought to P5's size (section 3.3, "Inference")."""
-    first = functional.interpolate(features[0], scale_factor=0.5, mode="bilinear", align_corners=False)
+    if torch.compiler.is_compiling():  # a graph knows no factors; the sides are even there
+        first = resize(features[0], [side // 2 for side in features[0].shape[-2:]])
+    else:
+        first = functional.interpolate(features[0], scale_factor=0.5, mode="bilinear", align_corners=False)
     last = resize(features[-1], features[-2].shape[-2:])
     return [first, *features[1:-1], last]
 
@@ -50,10 +53,17 @@ def balanced(features: Sequence[Tensor]) -> list[Tensor]:
 def coordinates(features: Tensor) -> tuple[Tensor, Tensor]:
     """Horizontal and vertical place of each cell from -1 to 1, [B, 1, H, W] each (section 3.2, CoordConv)."""
     height, width = features.shape[-2:]
-    x = torch.linspace(-1, 1, width, device=features.device, dtype=features.dtype)
-    y = torch.linspace(-1, 1, height, device=features.device, dtype=features.dtype)
+    x, y = _spread(width, features), _spread(height, features)
     shape = (features.shape[0], 1, height, width)
     return x[None, None, None].expand(shape), y[None, None, :, None].expand(shape)
+
+
+def _spread(count: int, like: Tensor) -> Tensor:
+    """``count`` numbers from -1 to 1, evenly."""
+    if not torch.compiler.is_compiling():
+        return torch.linspace(-1, 1, count, device=like.device, dtype=like.dtype)
+    # linspace takes no symbols
+    return (torch.arange(count, device=like.device) * (2 / (count - 1)) - 1).to(like.dtype)
 
 
 def local_maxima(prob: Tensor) -> Tensor:

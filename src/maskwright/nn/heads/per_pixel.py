@@ -56,4 +56,4 @@ class PixelDecoder(nn.Module):
 
 def everywhere(maps: Tensor) -> Tensor:
     """bool [B, h, w], all true, for maps [B, C, h, w]."""
-    return torch.ones(len(maps), *maps.shape[-2:], dtype=torch.bool, device=maps.device)
+    return torch.ones(maps.shape[0], *maps.shape[-2:], dtype=torch.bool, device=maps.device)

@@ -117,7 +117,8 @@ def fine_features(
     places = points_in_boxes(points, torch.cat(list(boxes)).to(points.dtype))
     parts: list[Tensor] = []
     for level, stride in zip(features, strides, strict=True):
-        extent = places.new_tensor([level.shape[-1] * stride, level.shape[-2] * stride])
+        sides = [level.shape[-1] * stride, level.shape[-2] * stride]
+        extent = torch.tensor(sides, dtype=places.dtype, device=places.device)
         shares = (places / extent).split([box.shape[0] for box in boxes])  # not len(): while exporting, symbols
         found = [point_sample(level[i : i + 1], part[None]) for i, part in enumerate(shares)]
         parts.append(torch.cat([each[0].transpose(0, 1) for each in found]))

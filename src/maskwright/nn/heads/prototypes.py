@@ -236,5 +236,5 @@ class BoxMaskLoss:
         losses = functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
         if boxes is None:
             return losses.mean()
-        within = cells_within(boxes, (int(logits.shape[1]), int(logits.shape[2])))
+        within = cells_within(boxes, (logits.shape[1], logits.shape[2]))
         return ((losses * within).sum((1, 2)) / box_ops.area(boxes).clamp(min=1e-6)).mean()

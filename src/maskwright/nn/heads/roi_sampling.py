@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.matching import match
-from maskwright.ops.sampling import sample_balanced, sample_hard
+from maskwright.ops.sampling import sample_balanced, sample_focal, sample_hard
 
 
 @dataclass(slots=True)
@@ -26,10 +26,17 @@ class Samples:
     kind: Tensor
     given: Tensor | None = None
 
-    def draw(self, count: int, positive_fraction: float, losses: Tensor | None = None) -> Samples:
-        """At most ``count`` of them, positives first, by chance or by falling ``losses`` [S]."""
+    def draw(
+        self, count: int, positive_fraction: float, losses: Tensor | None = None, *, focal: bool = False
+    ) -> Samples:
+        """At most ``count`` of them, positives first, by chance or by falling ``losses`` [S].
+
+        With ``focal``, by chance in proportion to how wrong the losses say they are, see ``ops.sampling.sample_focal``.
+        """
         if losses is None:
             positive, negative = sample_balanced(self.kind, count, positive_fraction)
+        elif focal:
+            positive, negative = sample_focal(self.kind, losses, count, positive_fraction)
         else:
             positive, negative = sample_hard(self.kind, losses, count, positive_fraction)
         chosen = torch.cat([positive, negative])

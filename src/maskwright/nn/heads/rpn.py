@@ -72,7 +72,7 @@ def propose(
         top_boxes: list[Tensor] = []
         top_levels: list[Tensor] = []
         for level, (score, offset, anchor) in enumerate(zip(scores, offsets, anchors, strict=True)):
-            best, index = score.float().topk(min(pre_nms, score.shape[1]), dim=1)
+            best, index = score.float().topk(torch.sym_min(pre_nms, score.shape[1]), dim=1)
             chosen = offset.gather(1, index[..., None].expand(-1, -1, 4))
             decoded = box_ops.decode(chosen.reshape(-1, 4), anchor[index].reshape(-1, 4))
             top_scores.append(best)

@@ -91,7 +91,7 @@ class RTMDetMaps:
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """(H, W) of each level."""
-        return [(int(m.shape[-2]), int(m.shape[-1])) for m in self.classes]
+        return [(m.shape[-2], m.shape[-1]) for m in self.classes]
 
 
 class RTMDetHead(nn.Module):
@@ -156,7 +156,7 @@ class RTMDetHead(nn.Module):
 
         Few cells are computed from what they see alone: the tower is an eighth of the whole network.
         """
-        sizes = [(int(f.shape[-2]), int(f.shape[-1])) for f in features]
+        sizes = [(f.shape[-2], f.shape[-1]) for f in features]
         if torch.compiler.is_compiling() or is_tracing():
             kernels = flatten_maps(self.kernels(features))
             return [kernels[image, cell] for image, cell in enumerate(cells)]
@@ -248,7 +248,7 @@ def detect_rtmdet(
         parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         before = 0
         for logits in maps.classes:
-            count = int(logits.shape[-2] * logits.shape[-1])
+            count = logits.shape[-2] * logits.shape[-1]
             value, place = _best(logits[image].flatten(), least, pre_nms)
             for part, found in zip(parts, (value, place // count, place % count + before), strict=True):
                 part.append(found)
@@ -265,7 +265,7 @@ def detect_rtmdet(
 def _best(logits: Tensor, least: float, limit: int) -> tuple[Tensor, Tensor]:
     """Values and places of the at most ``limit`` greatest logits [M] above ``least``."""
     if torch.compiler.is_compiling() or is_tracing():
-        value, place = torch.where(logits > least, logits.float(), -inf).topk(min(limit, logits.shape[0]))
+        value, place = torch.where(logits > least, logits.float(), -inf).topk(torch.sym_min(limit, logits.shape[0]))
         keep = torch.nonzero(value > -inf).flatten()
         return value[keep], place[keep]
     place = torch.nonzero(logits > least).flatten()
@@ -322,7 +322,7 @@ def soft_sums(maps: RTMDetMaps, strides: Sequence[int], targets: Sequence[SoftTa
     learn = labels >= 0
     image, cell = torch.nonzero(learn & (labels < classes.shape[-1]), as_tuple=True)
     found = boxes_at(points[cell], distances[image, cell])
-    goal = torch.cat([t.boxes[t.matched[t.positive(int(classes.shape[-1]))]] for t in targets])
+    goal = torch.cat([t.boxes[t.matched[t.positive(classes.shape[-1])]] for t in targets])
     box = ((1 - box_ops.giou_matched(found, goal)) * quality[image, cell]).sum()
     return {
         "class": quality_focal_sum(classes[learn].float(), labels[learn], quality[learn]) + classes.sum() * 0.0,

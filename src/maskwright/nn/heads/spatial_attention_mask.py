@@ -70,7 +70,7 @@ def pool_by_share(
     """
     low = round(log2(strides[0]))
     high = low + len(strides) - 1
-    levels = torch.cat([levels_by_share(b, float(h * w), low, high) for b, (h, w) in zip(boxes, sizes, strict=True)])
+    levels = torch.cat([levels_by_share(b, 1.0 * h * w, low, high) for b, (h, w) in zip(boxes, sizes, strict=True)])
     table = torch.cat([torch.cat((b.new_full((b.shape[0], 1), float(i)), b), 1) for i, b in enumerate(boxes)]).float()
     out = features[0].new_zeros((table.shape[0], features[0].shape[1], size, size))
     for level, (feature, stride) in enumerate(zip(features, strides, strict=True), start=low):

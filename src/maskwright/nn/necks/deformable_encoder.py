@@ -126,7 +126,7 @@ class DeformablePixelDecoder(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Maps [B, C_i, H_i, W_i], finest first -> mask features [B, K, H_0, W_0] and encoded maps, coarsest first."""
         maps = [project(map_) for project, map_ in zip(self.project, list(features)[:0:-1], strict=True)]
-        shapes = [(int(m.shape[-2]), int(m.shape[-1])) for m in maps]
+        shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
         cells = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
         positions, reference = self.places(shapes, cells)
         for layer in self.layers:
@@ -146,7 +146,7 @@ class DeformablePixelDecoder(nn.Module):
             embeddings.append(position.flatten(1).T + self.level[level])
             y = (torch.arange(height, device=like.device) + 0.5) / height
             x = (torch.arange(width, device=like.device) + 0.5) / width
-            centers.append(torch.stack([x.repeat(height), y.repeat_interleave(width)], -1))
+            centers.append(torch.stack([x.repeat(height), y[:, None].expand(-1, width).flatten()], -1))
         return torch.cat(embeddings).to(like.dtype), torch.cat(centers)
 
 
