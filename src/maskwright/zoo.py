@@ -33,6 +33,10 @@ _QUERYINST = "Fang, Yang, Wang, Li, Fang, Shan, Feng, Liu: Instances as Queries.
 _SOLO = "Wang, Kong, Shen, Jiang, Li: SOLO: Segmenting Objects by Locations. ECCV 2020, arXiv:1912.04488"
 _SOLOV2 = "Wang, Zhang, Kong, Li, Shen: SOLOv2: Dynamic and Fast Instance Segmentation. NeurIPS 2020, arXiv:2003.10152"
 _PANOPTIC_FPN = "Kirillov, Girshick, He, Dollár: Panoptic Feature Pyramid Networks. CVPR 2019, arXiv:1901.02446"
+_PANOPTIC_DEEPLAB = (
+    "Cheng, Collins, Zhu, Liu, Huang, Adam, Chen: Panoptic-DeepLab: A Simple, Strong, and Fast Baseline for Bottom-Up "
+    "Panoptic Segmentation. CVPR 2020, arXiv:1911.10194"
+)
 _UPSNET = "Xiong et al.: UPSNet: A Unified Panoptic Segmentation Network. CVPR 2019, arXiv:1901.03784"
 _DEEPLAB = "Chen et al.: Encoder-Decoder with Atrous Separable Convolution. ECCV 2018, arXiv:1802.02611"
 _DETR = "Carion et al.: End-to-End Object Detection with Transformers. ECCV 2020, arXiv:2005.12872"
@@ -125,6 +129,10 @@ TABLE: tuple[Entry, ...] = (
     _row("panoptic", "panoptic-fpn-r50", "panoptic_fpn:panoptic_fpn_r50", _PANOPTIC_FPN),
     _row("panoptic", "panoptic-fpn-r101", "panoptic_fpn:panoptic_fpn_r101", _PANOPTIC_FPN),
     _row("panoptic", "upsnet-r50", "upsnet:upsnet_r50", _UPSNET),
+    _row("panoptic", "panoptic-deeplab-r52", "panoptic_deeplab:panoptic_deeplab_r52", _PANOPTIC_DEEPLAB),
+    _row(
+        "panoptic", "panoptic-deeplab-mobilenetv3", "panoptic_deeplab:panoptic_deeplab_mobilenetv3", _PANOPTIC_DEEPLAB
+    ),
     _row("panoptic", "maskformer-r50", "maskformer:maskformer_r50", _MASKFORMER),
     _row("panoptic", "maskformer-swin-t", "maskformer:maskformer_swin_t", _MASKFORMER),
     *(

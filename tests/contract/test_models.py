@@ -51,6 +51,15 @@ TINY: dict[str, dict[str, Any]] = {
     "maskwright.models.solov2": {**GRID, "mask_width": 16, "kernels": 16, "grids": (12, 10, 8, 6, 4)},
     "maskwright.models.panoptic_fpn": {**FUSED, "merge_things": False},
     "maskwright.models.upsnet": FUSED,
+    "maskwright.models.panoptic_deeplab": {
+        "aspp_width": 16,
+        "semantic_width": 16,
+        "semantic_head_width": 16,
+        "instance_width": 16,
+        "projected": (8, 8),
+        "stuff_area": 16,
+        "score_threshold": -1.0,
+    },
     "maskwright.models.segformer": {"body": "mit_nano", "width": 16},
     "maskwright.models.semantic_fpn": {"channels": 16, "width": 16},
     "maskwright.models.deeplabv3plus": {"width": 16, "fine_width": 8},
@@ -122,7 +131,9 @@ KINDS = [name for name in ROWS if name in ONE_ROW_A_FAMILY or name in OTHER_PART
 """For what numbers alone cannot break; every row still learns and is built."""
 WITH_OBJECTS = [name for name in KINDS if zoo.entry(name).task != "semantic"]
 SEMANTIC = [name for name in ROWS if zoo.entry(name).task == "semantic"]
-LEARN_MASKS = [name for name in ONE_ROW_A_FAMILY if zoo.entry(name).task != "semantic"]
+GROUP_PIXELS = ("panoptic-deeplab-r52",)
+"""Rows that learn where pixels point, and no masks."""
+LEARN_MASKS = [name for name in ONE_ROW_A_FAMILY if zoo.entry(name).task != "semantic" and name not in GROUP_PIXELS]
 
 CLASSES = Taxonomy(names=("disc", "square", "bar"))
 SIDE = 96

@@ -24,6 +24,7 @@ _SAME_NAMES = {
     "mmdet_ms_rcnn_r50.json": "mask-scoring-rcnn-r50-mmdetection-1x",
     "msrcnn_official_r50_fpn.json": "mask-scoring-rcnn-r50-official",
     "mmdet_cascade_mask_rcnn_r50.json": "cascade-mask-rcnn-r50-mmdetection-1x",
+    "d2_panoptic_deeplab_r52.json": "panoptic-deeplab-r52-detectron2",
     "d2_pointrend_r50_fpn.json": "pointrend-r50-detectron2-3x",
     "mmdet_queryinst_r50.json.gz": "queryinst-r50-mmdetection-1x",
     "mmdet_solo_r50.json": "solo-r50-mmdetection-1x",

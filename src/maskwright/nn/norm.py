@@ -34,10 +34,13 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         norm: NormName = None,
         relu: bool = True,
+        groups: int = 1,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        padding = kernel // 2
-        self.add_module("conv", nn.Conv2d(channels, out_channels, kernel, stride, padding, bias=norm is None))
+        padding = kernel // 2 * dilation
+        conv = nn.Conv2d(channels, out_channels, kernel, stride, padding, dilation, groups, bias=norm is None)
+        self.add_module("conv", conv)
         if norm is not None:
             self.add_module("norm", make_norm(norm, out_channels))
         if relu:

@@ -15,6 +15,7 @@ from maskwright.weights.adelaidet_solov2 import AdelaiDetSOLOv2
 from maskwright.weights.centermask2 import CenterMask2
 from maskwright.weights.detectron2 import Detectron2MaskRCNN
 from maskwright.weights.detectron2_panoptic import Detectron2PanopticFPN
+from maskwright.weights.detectron2_panoptic_deeplab import Detectron2PanopticDeepLab
 from maskwright.weights.detr import OfficialDETR
 from maskwright.weights.mask2former import OfficialMask2Former
 from maskwright.weights.mask_scoring import OfficialMaskScoring
@@ -56,6 +57,7 @@ class ModelImporter(Importer, Protocol):
 IMPORTERS: tuple[ModelImporter, ...] = (
     Detectron2PointRend(),
     Detectron2PanopticFPN(),
+    Detectron2PanopticDeepLab(),
     Detectron2MaskRCNN(),
     TorchvisionMaskRCNN(),
     AdelaiDetCondInst(),

@@ -106,7 +106,7 @@ SEGFORMER = tuple(
     )
 )
 
-PANOPTIC_DEEPLAB = tuple(
+_PANOPTIC_DEEPLAB_ROWS = tuple(
     detectron2(f"panoptic-deeplab-r52-detectron2{name}", "panoptic-deeplab-r52", f"PanopticDeepLab/{path}.pkl",
                note="detectron2's project Panoptic-DeepLab", **figures)
     for name, path, figures in (
@@ -120,4 +120,4 @@ PANOPTIC_DEEPLAB = tuple(
     )
 )
 
-MAPS: tuple[Published, ...] = (*_PANOPTIC, *_HUB, *_SEMANTIC, *SEGFORMER)
+MAPS: tuple[Published, ...] = (*_PANOPTIC, *_PANOPTIC_DEEPLAB_ROWS, *_HUB, *_SEMANTIC, *SEGFORMER)

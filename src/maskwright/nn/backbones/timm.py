@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import timm
@@ -25,9 +26,10 @@ class TimmBackbone(nn.Module):
             scratch for a short time learns more slowly so; frozen norms need it, because nothing else holds back
             what a hundred layers multiply. ``None`` is ``norm == "frozen"``.
         output_stride: of the coarsest level; less than 32 dilates the last stages instead of striding.
+        dilations: of the last blocks' 3x3 convolutions, one a block (the multi-grid of Chen et al. 2017, section 3.1).
 
     Raises:
-        ValueError: timm has no such model, or ``stride_in_1x1`` for a network without bottlenecks.
+        ValueError: timm has no such model, or ``stride_in_1x1`` or ``dilations`` for a network without bottlenecks.
     """
 
     channels: tuple[int, ...]
@@ -44,6 +46,7 @@ class TimmBackbone(nn.Module):
         pretrained: bool = False,
         zero_init: bool | None = None,
         output_stride: int = 32,
+        dilations: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
@@ -59,6 +62,8 @@ class TimmBackbone(nn.Module):
         self.strides = tuple(body.feature_info.reduction())
         if stride_in_1x1:
             _move_strides(body, name)
+        if dilations:
+            _dilate(body, name, dilations)
         self.body = freeze_batch_norm_2d(body) if norm == "frozen" else body
         self.frozen_stages = frozen_stages
         for module in self._leading_modules():
@@ -89,12 +94,27 @@ def _open_residuals(body: nn.Module) -> None:
             nn.init.ones_(module.weight)
 
 
-def _move_strides(body: nn.Module, name: str) -> None:
-    moved = 0
+def _bottlenecks(body: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Conv2d]]:
+    """The first 1x1 and the 3x3 convolution of each bottleneck."""
     for module in body.modules():
         first, second = getattr(module, "conv1", None), getattr(module, "conv2", None)
         if isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d) and first.kernel_size == (1, 1):
-            first.stride, second.stride = second.stride, first.stride
-            moved += 1
-    if not moved:
+            yield first, second
+
+
+def _move_strides(body: nn.Module, name: str) -> None:
+    blocks = list(_bottlenecks(body))
+    for first, second in blocks:
+        first.stride, second.stride = second.stride, first.stride
+    if not blocks:
         raise ValueError(f"stride_in_1x1 needs bottleneck blocks (1x1, 3x3, 1x1); {name!r} has none")
+
+
+def _dilate(body: nn.Module, name: str, dilations: Sequence[int]) -> None:
+    blocks = list(_bottlenecks(body))
+    if len(blocks) < len(dilations):
+        raise ValueError(
+            f"dilations need {len(dilations)} bottleneck blocks (1x1, 3x3, 1x1); {name!r} has {len(blocks)}"
+        )
+    for (_, conv), dilation in zip(blocks[-len(dilations) :], dilations, strict=True):
+        conv.dilation = conv.padding = (dilation, dilation)

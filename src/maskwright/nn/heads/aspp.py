@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ class ASPP(nn.Module):
     Args:
         channels: C. width: K, of each branch too. rates: dilations. dropout: after the last convolution.
         norm: after each convolution; ``"batch"`` on the mean takes running statistics where a batch has one picture.
+        whole_norm: of the mean's convolution; as ``norm`` by default.
+        separable: the dilated convolutions are depthwise, each followed by a 1x1 one.
+        pool: the mean is of windows (h, w) with a step of one cell, enlarged to the map, as detectron2's models see
+            pictures larger than those they learned from; by default of the whole map.
     """
 
     def __init__(
@@ -30,25 +35,40 @@ class ASPP(nn.Module):
         rates: Sequence[int] = (6, 12, 18),
         norm: NormName = "batch",
         dropout: float = 0.0,
+        whole_norm: NormName | Literal["same"] = "same",
+        separable: bool = False,
+        pool: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.branches = nn.ModuleList([ConvNorm(channels, width, 1, norm=norm)])
         for rate in rates:
-            branch = ConvNorm(channels, width, 3, norm=norm)
-            conv = branch.get_submodule("conv")
-            assert isinstance(conv, nn.Conv2d)
-            conv.dilation, conv.padding = (rate, rate), (rate, rate)
-            self.branches.append(branch)
-        self.whole = nn.Conv2d(channels, width, 1, bias=norm is None)
-        self.whole_norm = _SteadyBatchNorm(width) if norm == "batch" else make_norm(norm, width)
+            if separable:
+                depthwise = ConvNorm(channels, channels, 3, norm=norm, groups=channels, dilation=rate)
+                self.branches.append(nn.Sequential(depthwise, ConvNorm(channels, width, 1, norm=norm)))
+            else:
+                self.branches.append(ConvNorm(channels, width, 3, norm=norm, dilation=rate))
+        mean_norm = norm if whole_norm == "same" else whole_norm
+        self.pool = pool
+        self.whole = nn.Conv2d(channels, width, 1, bias=mean_norm is None)
+        self.whole_norm = _SteadyBatchNorm(width) if mean_norm == "batch" else make_norm(mean_norm, width)
         self.join = ConvNorm((len(rates) + 2) * width, width, 1, norm=norm)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, K, H, W]."""
-        mean = self.whole_norm(self.whole(features.mean((2, 3), keepdim=True))).relu()
+        mean = self.whole_norm(self.whole(self._mean(features))).relu()
         maps = [branch(features) for branch in self.branches]
-        return self.dropout(self.join(torch.cat([*maps, mean.expand_as(maps[0])], 1)))
+        if self.pool is None:
+            mean = mean.expand_as(maps[0])
+        else:
+            mean = functional.interpolate(mean, size=features.shape[-2:], mode="bilinear", align_corners=False)
+        return self.dropout(self.join(torch.cat([*maps, mean], 1)))
+
+    def _mean(self, features: Tensor) -> Tensor:
+        if self.pool is None:
+            return features.mean((2, 3), keepdim=True)
+        window = [min(side, size) for side, size in zip(self.pool, features.shape[-2:], strict=True)]
+        return functional.avg_pool2d(features, window, stride=1)
 
 
 class DeepLabHead(nn.Module):
