@@ -5,7 +5,9 @@ backbone of the weights that ship with the package; widths of some 100 channels.
 average after the last step; ``val`` is looked at once. A family's figures are kept in ``docs/families/NAME.json``.
 
     python benchmarks/nuclei_families.py --data NUCLEI --train mask-rcnn condinst   # train, measure, write the page
-    python benchmarks/nuclei_families.py --larger solo mask-rcnn                    # on drawn discs, as large as crops
+    python benchmarks/nuclei_families.py --data NUCLEI --corners solov2             # val cut to the crops' size
+    python benchmarks/nuclei_families.py --data NUCLEI --ceiling                    # what a stride leaves of true masks
+    python benchmarks/nuclei_families.py --drawn solo mask-rcnn                     # on drawn pictures
     python benchmarks/nuclei_families.py --data NUCLEI --draw                       # paint the same six pictures by all
     python benchmarks/nuclei_families.py                                            # write the page
 """
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _light import begin_backbone, keep_json
 
 from maskwright import zoo
 from maskwright.data.augment.transforms import Augment
@@ -33,19 +36,24 @@ from maskwright.draw.image import overlay, save
 from maskwright.evaluate import evaluate
 from maskwright.infer.predictor import predict
 from maskwright.metrics.average_precision import CocoAP
+from maskwright.models.parts.grids import GridDetections, scene_of, shrunk
 from maskwright.storage import replacing
-from maskwright.structures import Resize
+from maskwright.structures import Geometry, Masks, Resize, Scene, Segments
 from maskwright.train import TrainOptions, seed_all, train
-from maskwright.weights import store
-from maskwright.weights.table import find, packaged
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEPT = DOCS / "families"
 STEPS, BATCH, CROP, SEED, LIMIT = 200, 8, 160, 0, 400
 RATE = 1e-3
 ZOOM = 2.0
-LARGER = 100
-"""Pictures held out of the drawn set of larger objects."""
+DRAWN: dict[str, dict[str, Any]] = {
+    "mixed": {"scale": 1.5},
+    "larger": {"scale": 2.0, "kinds": {"coins": 0.7, "discs": 0.3}},
+}
+"""The sets of drawn pictures that are held out: the first is as the training set, the second of larger objects."""
+HELD_OUT = 60
+CEILINGS = (4, 8)
+"""Strides of ``--ceiling``."""
 
 SHOWN = (3, 17, 31, 52, 70, 88)
 """Pictures of val that are painted."""
@@ -80,7 +88,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mask-scoring-rcnn": ("mask-scoring-rcnn-r50", {**RCNN, "iou_width": 64, "iou_hidden": 256}),
     "cascade-mask-rcnn": ("cascade-mask-rcnn-r50", RCNN),
     "condinst": ("condinst-r50", {**DENSE, "branch_width": 64}),
-    "centermask": ("centermask-r50", {**DENSE, "mask_width": 64, "iou_hidden": 256}),
+    "centermask": ("centermask-r50", {**DENSE, "mask_width": 64, "iou_hidden": 256, "stages": (2, 3, 4)}),
+    "centermask-stride8": ("centermask-r50", {**DENSE, "mask_width": 64, "iou_hidden": 256}),
     "pointrend": ("pointrend-r50", {**RCNN, "mask_hidden": 256}),
     "solo": ("solo-r50", SOLO),
     "solo-decoupled": ("solo-decoupled-r50", SOLO),
@@ -89,14 +98,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "queryinst-r50",
         {"channels": 96, "queries": 150, "stages": 3, "heads": 4, "hidden": 256, "dynamic_width": 32, "mask_width": 64},
     ),
-    "yolact": ("yolact-r50", {"channels": 96, "width": 96, "prototype_width": 96}),
+    "yolact": ("yolact-r50", {"channels": 96, "width": 96, "prototype_width": 96, "top_k": 2000}),
     "rtmdet-ins": ("rtmdet-ins-s", {"channels": 96}),
-    "centermask-4x": ("centermask-r50", {**DENSE, "mask_width": 64, "iou_hidden": 256}),
 }
 """The zoo's row of each family and what makes it light; all get ``body="resnet18"``."""
-
-ZOOMS = {"centermask-4x": 4.0}
-"""Families that see the pictures enlarged by another factor than ``ZOOM``."""
 
 
 def build(name: str, taxonomy: Any, zoom: float) -> Any:
@@ -104,12 +109,7 @@ def build(name: str, taxonomy: Any, zoom: float) -> Any:
     row, options = FAMILIES[name]
     resize = Resize(scale=zoom, long=2048)
     model: Any = zoo.build(row, taxonomy, body="resnet18", zero_init=True, resize=resize, **options)
-    path = packaged(find("embedded"))
-    assert path is not None
-    known, own = store.read(path)[0], model.backbone.state_dict()
-    start = {key: known[f"backbone.{key}"].float() for key in own if f"backbone.{key}" in known}
-    assert len(start) > 80
-    model.backbone.load_state_dict({**own, **start})
+    begin_backbone(model.backbone)
     return model
 
 
@@ -132,7 +132,7 @@ def measure(model: Any, data: Path) -> dict[str, float]:
 
 
 def fit(name: str, source: Any, out: Path, zoom: float) -> tuple[Any, float]:
-    """The family trained on the source, and the minutes of one core that it took."""
+    """The family trained on the source, and the minutes of one core that it took; zoom 1 is for whole pictures."""
     seed_all(SEED)
     torch.set_flush_denormal(True)
     model = build(name, source.taxonomy, zoom)
@@ -156,33 +156,81 @@ def fit(name: str, source: Any, out: Path, zoom: float) -> tuple[Any, float]:
 def keep(name: str, model: Any, figures: dict[str, float], file: str) -> None:
     """Write a family's figures to its file."""
     parameters = sum(p.numel() for p in model.parameters())
-    known = {"family": name, "row": FAMILIES[name][0], "parameters": parameters, **figures}
-    KEPT.mkdir(exist_ok=True)
-    with replacing(KEPT / f"{file}.json") as beside:
-        beside.write_text(json.dumps(known, indent=1) + "\n")
-    print(json.dumps(known), flush=True)
+    keep_json(KEPT / f"{file}.json", {"family": name, "row": FAMILIES[name][0], "parameters": parameters, **figures})
 
 
 def run(name: str, data: Path, out: Path) -> None:
-    """Train on nuclei and measure one family; its figures go to its file."""
+    """Train on nuclei and measure one family."""
     source = read_coco(data / "train.json")
     records = [source.record(index) for index in range(len(source))]
     source = CachedSource(FileSource.from_records([r for r in records if len(r)], source.taxonomy))
-    trained, minutes = fit(name, source, out, ZOOMS.get(name, ZOOM))
+    _, minutes = fit(name, source, out, ZOOM)
+    (out / name / "minutes.txt").write_text(f"{minutes:.2f}\n")
+    measure_again(name, data, out)
+
+
+def run_drawn(name: str, out: Path) -> None:
+    """Train one family on drawn pictures, whole ones in training and in the test, and measure it."""
+    _, minutes = fit(name, Discs(STEPS * BATCH, size=(CROP, CROP), seed=1, **DRAWN["mixed"]), out / "drawn", 1.0)
+    (out / "drawn" / name / "minutes.txt").write_text(f"{minutes:.2f}\n")
+    measure_drawn(name, out)
+
+
+def measure_drawn(name: str, out: Path) -> None:
+    """Measure a family that learned from drawn pictures.
+
+    Families that see places as shares of the picture (SOLO's grids, QueryInst's boxes) find in the test what they
+    learned, and the second set has the sizes that they are made for.
+    """
+    trained: Any = zoo.load(out / "drawn" / name / "last.safetensors")
+    figures = {"training_minutes": float((out / "drawn" / name / "minutes.txt").read_text())}
+    for kind, numbers in DRAWN.items():
+        found = evaluate(trained.eval(), Discs(HELD_OUT, size=(CROP, CROP), seed=2, **numbers), precision="32")["mask"]
+        figures |= {f"{kind}_AP": found["AP"], f"{kind}_AP50": found["AP50"]}
+    keep(name, trained, figures, f"drawn-{name}")
+
+
+def measure_again(name: str, data: Path, out: Path) -> None:
+    """Measure a trained family; its figures go to its file."""
+    trained: Any = zoo.load(out / name / "last.safetensors")
+    minutes = float((out / name / "minutes.txt").read_text())
     keep(name, trained, {"training_minutes": minutes, **measure(trained, data)}, name)
 
 
-def run_larger(name: str, out: Path) -> None:
-    """Train and measure one family on drawn discs that are large against their picture, whole pictures only.
+def run_corner(name: str, data: Path, out: Path) -> None:
+    """A trained family's AP on the upper left corners of val, as large as the crops that it learned from."""
+    model: Any = zoo.load(out / name / "last.safetensors")
+    source = read_coco(data / "val.json")
+    score = CocoAP(source.taxonomy, kinds=("mask",), max_detections=LIMIT)
+    side = round(CROP / ZOOM)
+    for index in range(len(source)):
+        scene: Any = source[index].scene
+        pixels, whole = source.load(index)[1][:, :side, :side].contiguous(), scene.segments
+        dense = whole.masks.dense()[:, :side, :side]
+        seen = dense.flatten(1).any(1)
+        size, masks = (dense.shape[1], dense.shape[2]), Masks.from_dense(dense[seen])
+        truth = Segments(size=size, labels=whole.labels[seen], masks=masks, boxes=masks.boxes())
+        found: Any = predict(model.eval(), pixels, max_per_image=LIMIT, precision="32")
+        score.update(found, Scene(size=size, segments=truth), key=index)
+    figures = score.compute()["mask"]
+    keep_json(KEPT / f"corner-{name}.json", {"family": name, "AP": figures["AP"], "AP50": figures["AP50"]})
 
-    Families whose grid divides the picture (SOLO) see objects at test time in cells of the size that they learned.
-    """
-    drawn = Discs(STEPS * BATCH, size=(CROP, CROP), seed=1, scale=1.5)
-    held_out = Discs(LARGER, size=(CROP, CROP), seed=2, scale=1.5)
-    trained, minutes = fit(name, drawn, out / "larger", 1.0)
-    found = evaluate(trained.eval(), held_out, precision="32")["mask"]
-    figures = {"training_minutes": minutes, "AP": found["AP"], "AP50": found["AP50"]}
-    keep(name, trained, figures, f"larger-{name}")
+
+def ceiling(data: Path) -> None:
+    """AP of val's true masks after they were brought to cells of each stride and back, as SOLO's targets are."""
+    source = read_coco(data / "val.json")
+    for stride in CEILINGS:
+        score = CocoAP(source.taxonomy, kinds=("mask",), max_detections=LIMIT)
+        for index in range(len(source)):
+            scene: Any = source[index].scene
+            truth = scene.segments
+            step = round(stride / ZOOM)  # in file pixels; SOLO's rule for the enlarged picture comes to the same
+            height, width = scene.size
+            small = shrunk(truth.masks, torch.arange(len(truth)), step, (-(-height // step), -(-width // step)))
+            found = GridDetections(small, torch.ones(len(truth)), truth.labels)
+            score.update(scene_of(found, step, 0.5, Geometry.identity(scene.size)), scene, key=index)
+        figures = score.compute()["mask"]
+        keep_json(KEPT / f"ceiling-{stride}.json", {"stride": stride, "AP": figures["AP"], "AP50": figures["AP50"]})
 
 
 def draw(data: Path, out: Path) -> None:
@@ -194,7 +242,8 @@ def draw(data: Path, out: Path) -> None:
         model = None if name == "truth" else zoo.load(out / name / "last.safetensors")
         parts: list[np.ndarray] = []
         for index in SHOWN:
-            pixels, scene = source.load(index)[1], source[index].scene
+            scene: Any = source[index].scene
+            pixels = source.load(index)[1]
             if model is not None:
                 scene = predict(model, pixels, max_per_image=LIMIT, score_threshold=0.4, precision="32")
             painted = overlay(pixels, scene, source.taxonomy, labels=False)[:160, :160]
@@ -206,27 +255,69 @@ def draw(data: Path, out: Path) -> None:
 
 def kept(prefix: str = "") -> list[dict[str, Any]]:
     """The figures that were written so far, in the order of the families."""
-    files = [KEPT / f"{prefix}{name}.json" for name in FAMILIES]
-    return [json.loads(file.read_text()) for file in files if file.is_file()]
+    return [json.loads(f.read_text()) for name in FAMILIES if (f := KEPT / f"{prefix}{name}.json").is_file()]
 
 
-def larger_table() -> list[str]:
-    """The table of larger objects, if there are figures."""
-    rows = kept("larger-")
+def drawn_table() -> list[str]:
+    """The table of drawn pictures, if there are figures."""
+    rows = kept("drawn-")
     if not rows:
         return []
+    base = next((row for row in rows if row["family"] == "mask-rcnn"), {})
     lines = [
         "## Larger objects",
         "",
-        f"Drawn discs, {CROP} x {CROP} pixels, whole pictures in both; {LARGER} held out, the same budget.",
+        f"Drawn discs, coins and nuclei, {CROP} x {CROP} pixels, whole pictures in training and in the test, the same "
+        f"budget. Held out: {HELD_OUT} pictures of the same kinds (half of the objects narrower than 20 pixels), and "
+        f"{HELD_OUT} of coins and discs alone (half of them wider than 44, a quarter of the picture).",
         "",
-        "| family | AP | AP50 | minutes |",
-        "|---|---|---|---|",
+        "| family | small AP | small AP50 | of Mask R-CNN | large AP | large AP50 | of Mask R-CNN | minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ap, ap50 = 100 * row["AP"], 100 * row["AP50"]
-        lines.append(f"| {row['family']} | {ap:.1f} | {ap50:.1f} | {row['training_minutes']:.0f} |")
+        parts = [
+            f"{100 * row[kind + '_AP']:.1f} | {100 * row[kind + '_AP50']:.1f} | "
+            f"{share(row[kind + '_AP'], base.get(kind + '_AP'))}"
+            for kind in DRAWN
+        ]
+        lines.append(f"| {row['family']} | {' | '.join(parts)} | {row['training_minutes']:.0f} |")
     return [*lines, ""]
+
+
+def corner_table() -> list[str]:
+    """The table of corners of val and of what strides leave, if there are figures."""
+    rows = kept("corner-")
+    base = next((row["AP"] for row in rows if row["family"] == "mask-rcnn"), None)
+    lines: list[str] = []
+    if rows:
+        lines = [
+            "## Pictures as large as the crops",
+            "",
+            f"The same weights on the upper left corner of each picture of `val`, {CROP} x {CROP} pixels once "
+            "enlarged, as large as the crops that all learned from: what families that see places as shares of the "
+            "picture (SOLO's grids, QueryInst's boxes) lose because the whole pictures are larger.",
+            "",
+            "| family | AP | AP50 | of Mask R-CNN |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['family']} | {100 * row['AP']:.1f} | {100 * row['AP50']:.1f} | {share(row['AP'], base)} |"
+            for row in rows
+        ]
+        lines.append("")
+    files = [KEPT / f"ceiling-{stride}.json" for stride in CEILINGS]
+    limits = [json.loads(file.read_text()) for file in files if file.is_file()]
+    if limits:
+        said = "; ".join(
+            f"stride {row['stride']}: AP {100 * row['AP']:.1f}, AP50 {100 * row['AP50']:.1f}" for row in limits
+        )
+        lines += [f"True masks of `val` brought to cells of a stride and back, every object found: {said}.", ""]
+    return lines
+
+
+def share(value: float, base: float | None) -> str:
+    """In percent of Mask R-CNN's figure."""
+    return "" if base is None else f"{100 * value / base:.0f} %"
 
 
 def page() -> str:
@@ -248,11 +339,10 @@ def page() -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        share = "" if base is None else f"{100 * row['AP'] / base:.0f} %"
         lines.append(
             f"| {row['family']} | `{row['row']}` | {100 * row['AP']:.1f} | {100 * row['AP50']:.1f} | "
-            f"{100 * row['boundary_AP']:.1f} | {100 * row['box_AP']:.1f} | {share} | {row['pictures_a_second']:.2f} | "
-            f"{row['parameters'] / 1e6:.1f} M | {row['training_minutes']:.0f} |"
+            f"{100 * row['boundary_AP']:.1f} | {100 * row['box_AP']:.1f} | {share(row['AP'], base)} | "
+            f"{row['pictures_a_second']:.2f} | {row['parameters'] / 1e6:.1f} M | {row['training_minutes']:.0f} |"
         )
     notes = KEPT / "notes.md"
     known = notes.read_text().strip() if notes.is_file() else ""
@@ -264,7 +354,8 @@ def page() -> str:
                 "",
                 known,
                 "",
-                *larger_table(),
+                *corner_table(),
+                *drawn_table(),
                 *([drawn, "", "![](families.png)"] if (DOCS / "families.png").is_file() else []),
             ]
         )
@@ -278,17 +369,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with train.json, val.json and images/")
     parser.add_argument("--out", type=Path, default=Path("runs/families"))
     parser.add_argument("--train", nargs="*", choices=tuple(FAMILIES), default=[])
-    parser.add_argument("--larger", nargs="*", choices=tuple(FAMILIES), default=[])
+    parser.add_argument("--drawn", nargs="*", choices=tuple(FAMILIES), default=[])
+    parser.add_argument("--again", action="store_true", help="measure what was trained before")
+    parser.add_argument("--corners", nargs="*", choices=tuple(FAMILIES), default=[], help="already trained ones")
+    parser.add_argument("--ceiling", action="store_true")
     parser.add_argument("--draw", action="store_true")
     args = parser.parse_args()
-    if (args.train or args.draw) and args.data is None:
-        parser.error("--train and --draw need --data")
+    if (args.train or args.corners or args.ceiling or args.draw) and args.data is None:
+        parser.error("--train, --corners, --ceiling and --draw need --data")
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {platform.machine()}")
     for name in args.train:
-        run(name, args.data, args.out)
-    for name in args.larger:
-        run_larger(name, args.out)
+        (measure_again if args.again else run)(name, args.data, args.out)
+    for name in args.drawn:
+        (measure_drawn if args.again else run_drawn)(name, args.out)
+    for name in args.corners:
+        run_corner(name, args.data, args.out)
+    if args.ceiling:
+        ceiling(args.data)
     if args.draw:
         draw(args.data, args.out)
     with replacing(DOCS / "families.md") as beside:

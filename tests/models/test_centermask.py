@@ -70,6 +70,9 @@ def test_losses_are_finite_and_reach_every_parameter(objects: int, rules: str) -
         {"roi_levels": 5},
         {"mask_depth": 1, "head_norm": None},
         {"body": "resnet18"},
+        {"body": "resnet18", "stages": (2, 3, 4)},
+        {"stages": (2, 3, 4)},
+        {"stages": (2, 3, 4, 5)},
     ],
 )
 def test_what_the_paper_varies(options: dict[str, Any]) -> None:
@@ -210,3 +213,12 @@ def test_it_learns_one_picture() -> None:
     assert data.scenes[0] is not None
     overlap = found.masks.iou(Masks.from_dense(dense))
     assert overlap.amax(0).min() > 0.7
+
+
+def test_a_pyramid_from_stride_four_has_its_strides_and_limits() -> None:
+    model = tiny(stages=(2, 3, 4))
+    assert model.strides == (4, 8, 16, 32, 64)
+    assert model.limits == (32, 64, 128, 256)
+    data = batch(scene(blocks(1)))
+    maps = model(data.inputs, data.truth()).maps
+    assert maps.sizes[:3] == [(SIDE // 4, SIDE // 4), (SIDE // 8, SIDE // 8), (SIDE // 16, SIDE // 16)]

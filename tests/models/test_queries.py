@@ -179,6 +179,17 @@ def test_classes_that_only_the_semantic_map_has_become_regions() -> None:
     assert alone.labels.tolist() == [0, 2, 3]
 
 
+def test_a_semantic_map_that_tells_nothing_new() -> None:
+    dense = torch.zeros(1, 60, 80, dtype=torch.bool)
+    dense[0, 10:30, 20:50] = True
+    semantic = torch.where(dense[0], 0, -1)
+    things = Segments(size=(60, 80), labels=torch.tensor([0]), masks=Masks.from_dense(dense))
+    known = query_truth(Scene(size=(60, 80), segments=things, semantic=semantic), CLASSES, PADDED, torch.device("cpu"))
+    assert known.labels.tolist() == [0]
+    assert known.labels.dtype == torch.int64
+    assert torch.equal(known.dense(torch.tensor([0]), PADDED)[0, :60, :80], dense[0])
+
+
 def test_masks_come_from_the_panoptic_map_if_need_be() -> None:
     dense = squares(2)
     ids = torch.zeros(60, 80, dtype=torch.int64)

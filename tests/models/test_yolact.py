@@ -236,3 +236,16 @@ def test_the_mask_loss_counts_the_box_alone() -> None:
     whole = loss(logits[1:], targets[1:], boxes[1:])
     assert float(whole) == pytest.approx(float(mask_bce(logits[1:], targets[1:])), rel=1e-6)
     assert float(loss(logits[:0], targets[:0], boxes[:0])) == 0
+
+
+def test_as_many_objects_as_are_asked_for() -> None:
+    """Pictures of hundreds of cells: Fast NMS must not stop at the originals' 200 boxes."""
+    model = tiny(1)
+    model.max_per_image = 300
+    side = torch.arange(18.0) * 10
+    corners = torch.cartesian_prod(side, side)
+    anchors = torch.cat((corners, corners + 8), 1)
+    inputs = batch(scene(blocks(1))).inputs
+    logits = torch.tensor([4.0, 0.0]).expand(1, len(anchors), 2)
+    found = model.detect(logits, torch.zeros(1, len(anchors), 4), anchors, inputs, [len(anchors)])[0]
+    assert len(found.boxes) == 300

@@ -162,6 +162,7 @@ def test_fast_nms_across_classes(case: Case, raw: Raw, monkeypatch: pytest.Monke
         return
     monkeypatch.setattr(case.model, "agnostic_nms", True)
     monkeypatch.setattr(case.model, "max_per_image", 1000)
+    monkeypatch.setattr(case.model, "top_k", 200)
     found = case.model(images("yolact_r50")).detections[0]
     boxes, classes = case.reference.full("ccnms_box") * SIDE[0], case.reference.full("ccnms_class")
     index, gap = matched(boxes, classes, found.boxes.numpy(), found.labels.numpy())

@@ -336,23 +336,34 @@ def _build(
     channel_attention: bool = True,
     mask_scoring: bool = True,
     agnostic_mask: bool = False,
+    stages: Sequence[int] = (3, 4, 5),
     **options: Any,
 ) -> CenterMask:
+    """CenterMask from its numbers.
+
+    Args:
+        stages: which of C2 to C5 the pyramid is made of; two coarser levels follow. With (2, 3, 4) it begins at stride
+            4, where objects of some 30 pixels have a shape. ``strides`` and ``limits`` follow unless they are given.
+    """
     backbone: Any
     if body in VOVNETS:
-        backbone = VoVNet(body, norm=norm, frozen_stages=frozen_stages, attention=channel_attention)
+        backbone = VoVNet(
+            body, out_stages=tuple(stages), norm=norm, frozen_stages=frozen_stages, attention=channel_attention
+        )
     else:
         backbone = TimmBackbone(
-            body, out_indices=(2, 3, 4), norm=norm, frozen_stages=frozen_stages,
+            body, out_indices=tuple(stage - 1 for stage in stages), norm=norm, frozen_stages=frozen_stages,
             stride_in_1x1=stride_in_1x1, pretrained=pretrained, zero_init=zero_init,
         )  # fmt: skip
+    strides = tuple(2 ** (stages[0] + i) for i in range(len(stages) + 2))
+    options = {"strides": strides, "limits": tuple(8 * stride for stride in strides[:-1]), **options}
     classes = len(taxonomy)
     masks = 1 if agnostic_mask else classes
     scorer = MaskIoUHead(channels, mask_size, classes, width=mask_width, depth=mask_depth, hidden=iou_hidden)
     return CenterMask(
         backbone,
         nn.Sequential(FPN(backbone.channels, channels, extra=0), TopLevels(channels)),
-        DenseBoxHead(channels, classes, depth=head_depth, norm=head_norm, prior=prior),
+        DenseBoxHead(channels, classes, len(strides), depth=head_depth, norm=head_norm, prior=prior),
         SpatialAttentionMaskHead(channels, masks, width=mask_width, depth=mask_depth, attention=attention),
         scorer if mask_scoring else None,
         taxonomy=taxonomy,

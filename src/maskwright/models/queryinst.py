@@ -10,6 +10,9 @@ the stages, and box gradients end at each stage; mask targets are cut out by box
 mmdetection clips to the padded batch, so that a picture's loss would depend on its neighbors. Unmatched queries whose
 box is mostly a crowd or an ignored region do not learn to be background; the originals have no such rule.
 
+Queries begin with boxes that are shares of the picture, and there are no more objects than queries: train on pictures
+as large, and as full, as those of the test (measured in docs/families.md).
+
 Weights: an importer for mmdetection's checkpoints (Apache-2.0).
 
     tensor        meaning                                            shape

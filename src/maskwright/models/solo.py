@@ -8,6 +8,9 @@ Coordinates are given to the mask branch, since convolutions do not know where t
 Differences: the authors' first code ended with mask NMS; it and mmdetection now end with matrix NMS (SOLOv2, section
 3.3), as here. Only masks of cells whose class passes the threshold are computed, in training only those of positives.
 
+A cell is a share of the padded picture: what learned from crops finds little in pictures that are several times as
+large (measured in docs/families.md). Train on whole pictures at the size of the test, as both origins do.
+
 Weights: importers for the authors' checkpoints (non-commercial) and mmdetection's (Apache-2.0 code).
 
     tensor   meaning                                              shape

@@ -9,6 +9,9 @@ Differences: the authors' code, AdelaiDet's and mmdetection's agree but for name
 cells, of which two objects may share one, the others by masks, as here; AdelaiDet's targets are half a cell off at
 most (``rounded_targets``). Masks are computed for candidates only.
 
+A cell is a share of the padded picture: what learned from crops finds little in pictures that are several times as
+large (measured in docs/families.md). Train on whole pictures at the size of the test, as all of them do.
+
 Weights: importers for the authors' and AdelaiDet's checkpoints (non-commercial) and mmdetection's (Apache-2.0 code).
 
     tensor    meaning                                              shape

@@ -107,7 +107,8 @@ class Yolact(nn.Module):
         square_anchors: the original's mistake: anchors are as high as they are wide.
         clip_first: boxes are clipped to the picture before NMS.
         pre_nms: how many anchors of each level NMS sees, those of the best classes; ``None`` is all.
-        second_threshold, agnostic_nms, top_k: of Fast NMS, see ``ops.fast_nms``.
+        second_threshold, agnostic_nms, top_k: of Fast NMS, see ``ops.fast_nms``; without ``top_k`` it compares twice
+            as many boxes as ``max_per_image``, as the originals' 200 and 100 are.
         positive, negative: overlaps with an object from which on an anchor learns it, or below which it is background.
         ignored: background anchors that lie so much in crowds and in what is to be ignored do not learn.
         forced: how every object gets an anchor, ``"greedy"`` or ``"last"``, see ``match_anchors``.
@@ -140,7 +141,7 @@ class Yolact(nn.Module):
         pre_nms: int | None = None,
         second_threshold: bool = True,
         agnostic_nms: bool = False,
-        top_k: int = 200,
+        top_k: int | None = None,
         positive: float = 0.5,
         negative: float = 0.4,
         ignored: float = 0.7,
@@ -214,8 +215,8 @@ class Yolact(nn.Module):
             boxes = box_ops.clip(boxes, size) if self.clip_first else boxes
             kept, labels, values = fast_nms(
                 boxes, scores[rows], threshold=self.nms_threshold, score_threshold=self.score_threshold,
-                top_k=self.top_k, limit=self.max_per_image, second_threshold=self.second_threshold,
-                agnostic=self.agnostic_nms,
+                top_k=2 * self.max_per_image if self.top_k is None else self.top_k, limit=self.max_per_image,
+                second_threshold=self.second_threshold, agnostic=self.agnostic_nms,
             )  # fmt: skip
             out.append(Found(boxes[kept], values, labels, rows[kept]))
         return out

@@ -1,4 +1,4 @@
-"""Many small maps enlarged to a picture tile by tile: 100 maps at 1024x2048 are 800 MB, a tile of them 8.
+"""Many small maps enlarged to a picture tile by tile: 100 maps at 1024x2048 are 800 MB, a tile of them 4.
 
 Bilinear enlargement is a matrix for the rows and one for the columns; so are two enlargements with a cut between them
 (``Resampling.chained``). A tile needs only the few cells under it.
@@ -17,7 +17,7 @@ from torch import Tensor
 from maskwright.ops import rle
 from maskwright.ops.rle_core import Runs
 
-_VALUES = 1 << 21
+_VALUES = 1 << 20
 """How many values a tile has at most."""
 _COLUMNS = 256
 
@@ -66,18 +66,28 @@ class Resampling:
         )  # fmt: skip
         return cls(rows, columns)
 
-    def tiles(self, maps: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Rows, columns and the values float32 [N, S, T] there of N enlarged maps [N, h, w]."""
+    def tiles(
+        self, maps: Tensor, index: Tensor | None = None, squash: bool = False
+    ) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Rows, columns and the values float32 [N, S, T] there of N enlarged maps [N, h, w].
+
+        Args:
+            index: int64 [N], which of the maps; all by default. No more than the cells under a tile are copied.
+            squash: maps are logits that become probabilities before they are enlarged, a tile's cells at a time.
+        """
         height, width = self.size
-        step = max(1, min(height, _VALUES // (max(len(maps), 1) * min(_COLUMNS, width))))
+        count = len(maps) if index is None else len(index)
+        step = max(1, min(height, _VALUES // (max(count, 1) * min(_COLUMNS, width))))
         down = [(slice(y, min(y + step, height)), *_used(self.rows[y : y + step])) for y in range(0, height, step)]
         across = [
             (slice(x, min(x + _COLUMNS, width)), *_used(self.columns[x : x + _COLUMNS]))
             for x in range(0, width, _COLUMNS)
         ]
-        maps = maps.detach().float()
+        maps = maps.detach()
         for rows, top, row_weights in down:
-            lines = torch.matmul(row_weights.to(maps.device), maps[:, top : top + row_weights.shape[1]])
+            band = maps[:, top : top + row_weights.shape[1]]
+            band = (band if index is None else band[index]).float()
+            lines = torch.matmul(row_weights.to(maps.device), band.sigmoid() if squash else band)
             for columns, left, weights in across:
                 yield rows, columns, torch.matmul(lines[..., left : left + weights.shape[1]], weights.T.to(maps.device))
 
@@ -136,25 +146,28 @@ def contest(
     logits: bool,
     threshold: float = 0.5,
     weighted: bool = False,
+    index: Tensor | None = None,
+    squash: bool = False,
 ) -> Contest:
     """Maps [N, h, w], N > 0, compete for each pixel with their probability times ``weights`` [N].
 
     Args:
         logits: maps become probabilities after they were enlarged; else they are probabilities.
         threshold: a map claims the pixels where its probability reaches this (times its weight if ``weighted``).
+        index, squash: see ``Resampling.tiles``.
     """
-    device = maps.device
+    device, count = maps.device, len(weights)
     owner = torch.zeros(resampling.size, dtype=torch.int16, device=device)
     sure = torch.zeros(resampling.size, dtype=torch.bool, device=device)
-    won, claimed = (torch.zeros(len(maps), dtype=torch.int64, device=device) for _ in range(2))
+    won, claimed = (torch.zeros(count, dtype=torch.int64, device=device) for _ in range(2))
     factor = weights.float().to(device)[:, None, None]
-    for rows, columns, values in resampling.tiles(maps):
+    for rows, columns, values in resampling.tiles(maps, index, squash):
         prob = values.sigmoid_() if logits else values
         claim = (prob * factor if weighted else prob) >= threshold
         best = prob.mul_(factor).argmax(0)
         owner[rows, columns] = best.to(torch.int16)
         sure[rows, columns] = claim.gather(0, best[None])[0]
-        won += torch.bincount(best.flatten(), minlength=len(maps))
+        won += torch.bincount(best.flatten(), minlength=count)
         claimed += claim.flatten(1).sum(1)
     return Contest(owner, sure, won, claimed)
 
@@ -170,18 +183,21 @@ def largest(maps: Tensor, resampling: Resampling) -> tuple[Tensor, Tensor]:
     return owner, won
 
 
-def likeliest(classes: Tensor, maps: Tensor, resampling: Resampling, *, logits: bool) -> Tensor:
+def likeliest(classes: Tensor, maps: Tensor, resampling: Resampling, *, logits: bool, squash: bool = False) -> Tensor:
     """int64 [H, W]: the class with the largest sum over maps of its probability [N, C] times theirs [N, h, w].
 
     Args:
         logits: maps become probabilities after they were enlarged; else they are probabilities.
+        squash: see ``Resampling.tiles``.
     """
     out = torch.zeros(resampling.size, dtype=torch.int64, device=maps.device)
     votes = classes.float().T.contiguous()
     if not logits and classes.shape[1] < classes.shape[0]:
         # enlarging is linear: fewer maps if the classes are summed before
-        maps, votes = torch.einsum("qc,qhw->chw", classes.float(), maps.float()), None
-    for rows, columns, values in resampling.tiles(maps):
+        prob = maps.float().sigmoid() if squash else maps.float()
+        maps, votes, squash = torch.einsum("qc,qhw->chw", classes.float(), prob), None, False
+        del prob
+    for rows, columns, values in resampling.tiles(maps, squash=squash):
         prob = values.sigmoid_() if logits else values
         if votes is not None:
             prob = (votes @ prob.flatten(1)).unflatten(1, prob.shape[1:])

@@ -66,9 +66,8 @@ def semantic_scene(
 ) -> Scene:
     """A label for every pixel of the file: [Q, C + 1] and [Q, h, w] of the ``padded`` picture."""
     prob = class_logits.float().softmax(-1)[:, :-1]
-    maps = mask_logits.float().sigmoid() if rule.direct else mask_logits
-    way = rule.resampling(maps, padded, view)
-    semantic = query_maps.likeliest(prob, maps, way, logits=not rule.direct).cpu()
+    way = rule.resampling(mask_logits, padded, view)
+    semantic = query_maps.likeliest(prob, mask_logits, way, logits=not rule.direct, squash=rule.direct).cpu()
     return Scene(size=view.original, semantic=semantic)
 
 
@@ -92,11 +91,10 @@ def panoptic_scene(
     query, labels, scores = confident(class_logits, score_threshold, max_per_image)
     if not len(query):
         return fused_scene(torch.zeros(view.original, dtype=torch.int64), labels, scores, [])
-    maps = mask_logits[query].float()
-    way = rule.resampling(maps, padded, view)
+    way = rule.resampling(mask_logits, padded, view)
     found = query_maps.contest(
-        maps.sigmoid() if rule.direct else maps, way, scores,
-        logits=not rule.direct, threshold=rule.claim, weighted=rule.weighted,
+        mask_logits, way, scores, logits=not rule.direct, threshold=rule.claim, weighted=rule.weighted,
+        index=query, squash=rule.direct,
     )  # fmt: skip
     won, claimed, names = found.won.tolist(), found.claimed.tolist(), labels.tolist()
     segment: list[int] = []
@@ -112,7 +110,6 @@ def panoptic_scene(
             segment.append(count)
         else:
             segment.append(first[label])
-    del maps  # all but the map of segments goes before that is made
     ids = torch.tensor(segment, device=found.owner.device)[found.owner.int()]
     if rule.inside:
         ids *= found.sure
@@ -261,7 +258,9 @@ def _with_regions(scene: Scene, taxonomy: Taxonomy) -> Scene:
             if label >= 0 and label not in known and not (things and taxonomy.thing[label])
         ]  # fmt: skip
         runs = encode_map(semantic.cpu().numpy(), np.array(new, np.int64))
-        added = Segments(size=scene.size, labels=torch.tensor(new), masks=Masks.from_arrays(*runs, scene.size))
+        added = Segments(
+            size=scene.size, labels=torch.tensor(new, dtype=torch.int64), masks=Masks.from_arrays(*runs, scene.size)
+        )
         segments = added if segments is None else _joined(segments, added)
     return Scene(size=scene.size, segments=segments, ignore=scene.ignore)
 
