@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskwright.ops.sampling import sample_balanced, sample_hard
+from maskwright.ops.sampling import sample_balanced, sample_focal, sample_hard
 
 kinds = st.lists(st.sampled_from([1, 0, -1]), max_size=60).map(lambda v: torch.tensor(v, dtype=torch.int8))
 
@@ -19,6 +19,7 @@ def test_numbers_and_kinds(kind: torch.Tensor, count: int, fraction: float, seed
     for positive, negative in (
         sample_balanced(kind, count, fraction, generator),
         sample_hard(kind, losses, count, fraction),
+        sample_focal(kind, losses, count, fraction, generator=generator),
     ):
         assert (kind[positive] == 1).all()
         assert (kind[negative] == 0).all()
@@ -61,3 +62,20 @@ def test_the_hardest_stay() -> None:
     positive, negative = sample_hard(kind, losses, 2, 0.5)
     assert positive.tolist() == [1]
     assert negative.tolist() == [2]
+
+
+def test_what_is_wrong_is_drawn_in_proportion() -> None:
+    """One of two: the chance of each is its focal factor over the sum of both."""
+    prob = torch.tensor([0.9, 0.5])
+    kind, generator = torch.zeros(2, dtype=torch.int8), torch.Generator().manual_seed(0)
+    draws = [int(sample_focal(kind, -prob.log(), 1, 0.0, gamma=1.0, generator=generator)[1]) for _ in range(3000)]
+    assert abs(sum(draws) / 3000 - 0.5 / 0.6) < 0.03
+    draws = [int(sample_focal(kind, -prob.log(), 1, 0.0, gamma=0.0, generator=generator)[1]) for _ in range(3000)]
+    assert abs(sum(draws) / 3000 - 0.5) < 0.03
+
+
+def test_certain_and_hopeless_candidates() -> None:
+    losses = torch.tensor([0.0, 0.0, 200.0, 0.0])
+    kind, generator = torch.zeros(4, dtype=torch.int8), torch.Generator().manual_seed(0)
+    assert sample_focal(kind, losses, 1, 0.0, generator=generator)[1].tolist() == [2]
+    assert len(sample_focal(kind, losses, 3, 0.0, generator=generator)[1]) == 3

@@ -179,12 +179,7 @@ class CascadeMaskRCNN(TwoStage):
             proposals, boxes_of(objects).to(proposals), objects.labels.to(proposals.device),
             ignored.to(proposals), background=len(self.taxonomy), threshold=self.overlaps[stage],
         )  # fmt: skip
-        losses = None
-        if self.roi_sampling in ("hard", "focal"):
-            one = [feature[image : image + 1] for feature in features]
-            logits, _ = self.box_head[stage](self.pool(one, [candidates.boxes], self.box_size))
-            losses = nn.functional.cross_entropy(logits.float(), candidates.labels, reduction="none")
-        return candidates.draw(self.roi_batch, self.roi_positive, losses, focal=self.roi_sampling == "focal")
+        return self.drawn(candidates, features, image, self.box_head[stage])
 
     def averaged(self, logits: Sequence[Tensor]) -> Tensor:
         """Logits [R, C + 1] whose softmax is what the stages say together."""

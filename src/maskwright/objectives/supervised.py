@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from maskwright.objectives.probing import loss_terms
 from maskwright.protocols import Model
 from maskwright.structures import Batch
 
@@ -38,6 +39,10 @@ class Supervised(nn.Module):
         raw = self.model(batch.inputs, batch.truth())
         model = cast(Model, self.model)
         return model.loss(raw, batch), model.loss_counts(raw, batch)
+
+    def terms(self) -> tuple[str, ...]:
+        """The names of the losses; the model is run on one small picture to learn them."""
+        return loss_terms(self.model)
 
     def after_step(self, step: int) -> None:
         """Nothing to do."""

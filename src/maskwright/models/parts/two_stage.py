@@ -20,6 +20,7 @@ from maskwright.nn.heads.roi_box import Detections, detect
 from maskwright.nn.heads.roi_sampling import Samples, label_rois
 from maskwright.nn.heads.rpn import RPNHead, legacy_cell_anchors, propose, rpn_losses
 from maskwright.nn.losses import cross_entropy_sum, mask_bce, smooth_l1_sum
+from maskwright.nn.modes import evaluating
 from maskwright.nn.norm import normalize_pixels
 from maskwright.ops import boxes as box_ops
 from maskwright.ops.anchors import cell_anchors, grid_anchors
@@ -86,8 +87,8 @@ class TwoStage(nn.Module):
         betas: of the smooth L1 losses of anchors and RoIs; ``None`` is the convention's for both.
         rpn_batch, rpn_positive: anchors sampled an image for the RPN losses, and the largest share of positives.
         roi_batch, roi_positive: RoIs sampled an image, and the largest share of positives (0.25 is 1:3).
-        roi_sampling: ``"random"``; ``"hard"`` for the RoIs with the largest losses (OHEM, Shrivastava et al. 2016);
-            ``"focal"`` by chance in proportion to how wrong they are, see ``ops.sampling.sample_focal``.
+        roi_sampling: ``"random"``; ``"hard"`` for the RoIs whose classes cost most (OHEM, Shrivastava et al. 2016, at
+            the set ratio); ``"focal"`` by chance in proportion to how wrong they are (``ops.sampling.sample_focal``).
         proposals_train, proposals_test: (before NMS per level, after NMS) RPN boxes.
         canonical_level: the pyramid level that sees RoIs of ``canonical_size`` pixels.
         pixel_mean, pixel_std: RGB statistics of the pixels in 0..255.
@@ -215,10 +216,15 @@ class TwoStage(nn.Module):
             proposals, boxes_of(objects).to(proposals), objects.labels.to(proposals.device),
             ignored.to(proposals), background=len(self.taxonomy), claims=self.convention.claims,
         )  # fmt: skip
+        return self.drawn(candidates, features, image, self.box_head)
+
+    def drawn(self, candidates: Samples, features: Sequence[Tensor], image: int, head: nn.Module) -> Samples:
+        """Of one image's candidates those to learn from; ``roi_sampling`` may ask what ``head`` makes of them."""
         losses = None
         if self.roi_sampling in ("hard", "focal"):
             one = [feature[image : image + 1] for feature in features]
-            logits, _ = self.box_head(self.pool(one, [candidates.boxes], self.box_size))
+            with evaluating(head, {}):  # running statistics are of what is learned from, not of all candidates
+                logits, _ = head(self.pool(one, [candidates.boxes], self.box_size))
             losses = nn.functional.cross_entropy(logits.float(), candidates.labels, reduction="none")
         return candidates.draw(self.roi_batch, self.roi_positive, losses, focal=self.roi_sampling == "focal")
 
