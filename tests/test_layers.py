@@ -28,7 +28,7 @@ NEVER = {"metrics": {"torch.distributed"}}
 """Imports that a layer must do without although the table above would allow them."""
 
 HOMES: dict[str, tuple[str, ...]] = {
-    "timm": ("nn/backbones",),
+    "timm": ("nn/backbones", "train/optimizer.py"),
     "torchvision": ("ops",),
     "scipy": ("ops",),
     "pycocotools": ("ops", "metrics"),
@@ -39,6 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tensorboardX": ("train/log.py",),
     "tqdm": ("train/log.py", "cli"),
     "safetensors": ("weights",),
+    "optuna": ("cli/_study.py",),
     "yaml": ("data/formats/yolo",),
     "onnx": ("export",),
     "onnxruntime": ("export",),

@@ -19,7 +19,13 @@ from maskwright.data.synthetic.discs import Discs
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- not run in tests"
-SHORTER = {"train": ["--steps", "2", "--batch-size", "2", "--evaluations", "1", "--resize", "64,64", "--workers", "0"]}
+TRAINING = ["--steps", "2", "--batch-size", "2", "--evaluations", "1", "--resize", "64,64", "--workers", "0"]
+SHORTER = {
+    "train": TRAINING,
+    "tune": ["--with", *TRAINING],
+    "curve": ["--with", *TRAINING],
+    "rate": ["--tries", "10", "--batch-size", "2", "--workers", "0"],
+}
 """Options that make a command of the README quick; nothing else is changed."""
 
 

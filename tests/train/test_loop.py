@@ -28,7 +28,11 @@ def options(**changes: Any) -> TrainOptions:
 
 
 def run(out: Path, *, batches: ToyBatches | None = None, model: Toy | None = None, **changes: Any) -> dict[str, Any]:
-    given = {name: changes.pop(name) for name in ("evaluate", "resume", "meta", "epoch") if name in changes}
+    given = {
+        name: changes.pop(name)
+        for name in ("evaluate", "resume", "meta", "epoch", "samples", "about")
+        if name in changes
+    }
     seed_all(0)
     model, batches = model or Toy(norm=True), batches or ToyBatches()
     return train(model, batches, options=options(**changes), out=out, quiet=True, **given)

@@ -33,7 +33,10 @@ from tests.train.toy import Toy
         ("warmup", -0.1, "--warmup"),
         ("milestones", (0.9, 0.5), "--milestones"),
         ("optimizer", "adam", "--optimizer"),
-        ("schedule", "poly", "--schedule"),
+        ("schedule", "linear", "--schedule"),
+        ("power", -1.0, "--power"),
+        ("layer_decay", 0.0, "--layer-decay"),
+        ("patience", -1, "--patience"),
         ("workers", -1, "--workers"),
         ("epochs", 0.0, "--steps"),
     ],
@@ -50,7 +53,7 @@ def test_progress_is_the_larger_share() -> None:
     assert progress(20, 10, 0.0, 0.0) == 1.0
 
 
-@given(st.sampled_from(["onecycle", "cosine", "step", "constant"]), st.floats(0, 0.9), st.floats(0, 1))
+@given(st.sampled_from(["onecycle", "cosine", "poly", "step", "constant"]), st.floats(0, 0.9), st.floats(0, 1))
 def test_the_rate_rises_then_never_rises(schedule: Any, warmup: float, done: float) -> None:
     options = TrainOptions(schedule=schedule, warmup=warmup)
     value = rate(options, done)
@@ -78,6 +81,8 @@ def test_schedules_by_their_numbers() -> None:
     cosine = TrainOptions(schedule="cosine", warmup=0.0, final_rate=0.1)
     assert [rate(cosine, done) for done in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.55, 0.1])
     assert rate(TrainOptions(schedule="constant", warmup=0.0), 0.99) == 1.0
+    poly = TrainOptions(schedule="poly", warmup=0.2, power=2.0)
+    assert [rate(poly, done) for done in (0.2, 0.6, 1.0)] == pytest.approx([1.0, 0.25, 0.0])
 
 
 def test_optimizer_groups() -> None:

@@ -28,12 +28,29 @@ class Field:
 def fields(module: str, name: str) -> Iterator[Field]:
     """The fields of dataclass ``name`` in ``module``, a path such as ``train/options.py``."""
     tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    aliases = _Aliases(tree)
     (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             said = after.value if isinstance(after, ast.Expr) else None
             text = said.value if isinstance(said, ast.Constant) and isinstance(said.value, str) else ""
-            yield Field(node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value), text)
+            yield Field(node.target.id, ast.unparse(aliases.visit(node.annotation)), ast.literal_eval(node.value), text)
+
+
+class _Aliases(ast.NodeTransformer):
+    """Puts a module's ``Name = Literal[...]`` in the name's place."""
+
+    def __init__(self, module: ast.Module) -> None:
+        self.known = {
+            target.id: node.value
+            for node in module.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.known.get(node.id, node)
 
 
 def add_flags(parser: argparse.ArgumentParser, title: str, module: str, name: str) -> None:

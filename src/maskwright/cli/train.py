@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from maskwright.cli._options import add_flags, given
 from maskwright.cli._tables import table
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
     from maskwright.structures import Resize, Taxonomy
 
 OPTIONS = ("train/options.py", "TrainOptions")
+OBJECTIVE = ("objectives/options.py", "ObjectiveOptions")
 AUGMENT = ("data/augment/transforms.py", "Augment")
 CONDITIONS = ("data/augment/conditions.py", "Conditions")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("model", metavar="NAME", help="a model of the table (see maskwright models)")
+    parser.add_argument(
+        "model", nargs="?", metavar="NAME", help="a model of the table (see maskwright models); a recipe may name it"
+    )
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="a published training (see maskwright recipes); other options go first"
+    )
     parser.add_argument(
         "--train",
         required=True,
@@ -48,24 +55,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-per-image",
         type=int,
-        default=100,
         metavar="N",
-        help="objects an image that average precision finds and counts (default: 100, as COCO)",
+        help="objects an image that average precision finds and counts (default: the recipe's, or 100 as COCO)",
+    )
+    parser.add_argument(
+        "--fraction", type=float, default=1.0, metavar="X", help="learn from this share of the images, drawn by --seed"
     )
     parser.add_argument("--lenient", action="store_true", help="leave broken objects out instead of refusing the file")
     parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     add_flags(parser, "training", *OPTIONS)
+    add_flags(parser, "losses, regions and a teacher", *OBJECTIVE)
     add_flags(parser, "changes of the pictures, on top of those that fit the model's own size", *AUGMENT)
     add_flags(parser, "weather, light, optics and compression", *CONDITIONS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, then print the last evaluation."""
-    from maskwright import zoo
+    from maskwright import objectives, zoo
     from maskwright.data.augment.compose import with_partners
     from maskwright.data.augment.conditions import Conditions
     from maskwright.data.augment.transforms import Augment
+    from maskwright.data.fractions import fraction_of
     from maskwright.data.loader import PREFETCH, make_loader
     from maskwright.data.opening import open_split
     from maskwright.data.rare_classes import sampling_weights
@@ -73,51 +84,74 @@ def run(args: argparse.Namespace) -> int:
     from maskwright.data.samplers import Shuffled
     from maskwright.data.task_views import for_task
     from maskwright.evaluate import evaluate, pair
-    from maskwright.train import TrainOptions, seed_all, train
+    from maskwright.recipes import find
+    from maskwright.train import TrainOptions, loggers, seed_all, train
     from maskwright.train.directory import prepare
+    from maskwright.train.provenance import provenance
+    from maskwright.train.samples import Samples
 
     # Everything that can be refused is refused before data are read or a model is built.
-    options = TrainOptions(**given(args, *OPTIONS))
+    recipe = None if args.recipe is None else find(args.recipe)
+    if args.model is None and recipe is None:
+        raise InputError("a training needs the NAME of a model (see maskwright models), or --recipe.")
+    args.model = args.model or cast(Any, recipe).model
+    changed = given(args, *OPTIONS)
+    options = TrainOptions(**changed) if recipe is None else recipe.train_options(changed)
+    aims = objectives.ObjectiveOptions(**given(args, *OBJECTIVE))
+    loggers.check(options.log)
     changes, weather = given(args, *AUGMENT), given(args, *CONDITIONS)
     Augment(**changes)
     conditions = Conditions(**weather) if weather else None
     task = zoo.entry(args.model).task
     if changes.get("mixup") and task != "instance":
         raise InputError(f"--mixup gives pixels two classes, but {args.model} is a {task} model. Leave it out.")
-    if args.max_per_image < 1:
-        raise InputError(f"--max-per-image must be 1 or more, got {args.max_per_image}.")
+    most = args.max_per_image
+    if most is None:
+        most = 100 if recipe is None else recipe.max_per_image
+    if most < 1:
+        raise InputError(f"--max-per-image must be 1 or more, got {most}.")
     prepare(args.out, resume=args.resume)
 
     options_of_data = {"images": args.images, "strict": not args.lenient}
     source = for_task(open_split(args.train, "train", **options_of_data), task)
+    source = fraction_of(source, args.fraction, options.seed)
     val = None if args.val is None else for_task(open_split(args.val, "val", **options_of_data), task)
     if val is not None:
         pair(source.taxonomy, val.taxonomy)
     seed_all(options.seed)
-    model: Any = _model(args, source.taxonomy)
+    model: Any = _model(args, source.taxonomy, {} if recipe is None else recipe.model_options())
+    teacher = None
+    if aims.teacher is not None:
+        teacher = zoo.load(aims.teacher, commercial=args.commercial, progress=Download())
+    objective = objectives.make(model, aims, teacher=teacher)
     weights = sampling_weights(source, options.sampling, options.repeat_threshold)
     ahead = options.workers * PREFETCH + options.accumulate  # batches whose losses cannot be known yet
     replay = Replay(options.replay, lag=max(32, ahead)) if options.replay else None
     order = Shuffled(
         source, options.batch_size, seed=options.seed, group=True, weights=weights, replay=replay
     )  # fmt: skip
-    augment = with_partners(_augment(model.resize, changes), source, conditions)
+    fitting = _augment(model.resize, changes) if recipe is None else recipe.augmentation(changes)
+    augment = with_partners(fitting, source, conditions)
     loader = make_loader(source, augment, order, workers=options.workers, multiple=model.size_divisor)
+    samples = None if val is None else Samples(val)
 
     def measure(network: Any) -> dict[str, Any]:
         assert val is not None
         return evaluate(
             network,
             val,
-            max_per_image=args.max_per_image,
+            max_per_image=most,
             device=options.device,
             precision=options.precision,
             workers=options.workers,
             progress=Counter(),
+            found=samples,
         )
 
+    data = {"train": source} if val is None else {"train": source, "val": val}
+    typed = {"train": args.train, "val": args.val or ""}
     summary = train(
-        model,
+        objective,
         loader,
         options=options,
         out=args.out,
@@ -125,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
         meta=zoo.describe(model),
         resume=args.resume,
         epoch=order.epoch,
+        samples=samples,
+        about={"recipe": args.recipe, "objective": asdict(aims), **provenance(data, typed)},
     )
     if args.json:
         print(json.dumps(summary))
@@ -133,12 +169,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _model(args: argparse.Namespace, taxonomy: Taxonomy) -> Any:
+def _model(args: argparse.Namespace, taxonomy: Taxonomy, published: dict[str, Any]) -> Any:
+    """The model with the recipe's options where it is built; weights bring their own."""
     from maskwright import zoo
 
-    options: dict[str, Any] = {} if args.resize is None else {"resize": args.resize}
+    options = {**published, **({} if args.resize is None else {"resize": args.resize})}
     if args.weights is None:
-        return zoo.build(args.model, taxonomy, **options, **({"pretrained": True} if args.pretrained else {}))
+        return zoo.build(args.model, taxonomy, **{**options, **({"pretrained": True} if args.pretrained else {})})
     if args.pretrained:
         raise InputError("--weights and --pretrained both say what to start from. Give one of them.")
     model: Any = zoo.load(
@@ -149,7 +186,7 @@ def _model(args: argparse.Namespace, taxonomy: Taxonomy) -> Any:
         allow_missing="head",
         progress=Download(),
     )
-    model.resize = args.resize or model.resize
+    model.resize = options.get("resize", model.resize)
     return model
 
 

@@ -44,11 +44,14 @@ def prepare(out: Path, *, resume: bool) -> Path:
     return checkpoints
 
 
-def describe(out: Path, options: TrainOptions, chosen: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-    """Write ``options.json``: the options, what "auto" became, the model, the command and the versions."""
+def describe(
+    out: Path, options: TrainOptions, chosen: Mapping[str, Any], meta: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    """Write ``options.json``: the options, what "auto" became, the model, the command, the versions, and ``about``."""
     write_json(
         out / "options.json",
         {
+            **about,
             "options": asdict(options),
             "chosen": dict(chosen),
             "model": {key: value for key, value in meta.items() if key != "taxonomy"},

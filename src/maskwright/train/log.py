@@ -1,4 +1,4 @@
-"""What a run tells: a line or a bar on stderr, CSV files, and TensorBoard."""
+"""What a run tells: a line or a bar on stderr, CSV files, TensorBoard, pictures, and whoever tracks experiments."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+import numpy as np
 from tqdm import tqdm
 
+from maskwright.draw.sheet import save_jpeg
 from maskwright.storage import replacing
+from maskwright.train.loggers import Told, Tracker
 
 LINE_EVERY = 30.0
 """Seconds between lines where stderr is not a terminal."""
 
+TRACK_EVERY = 5.0
+"""Seconds between what trackers are told of training steps: the mean over the steps since."""
+
 
 class Log:
-    """The log of one run directory: ``log.csv``, ``evaluations.csv`` and ``tensorboard/``.
+    """The log of one run directory: ``log.csv``, ``evaluations.csv``, ``tensorboard/`` and ``samples/``.
 
     Args:
         out: the run directory.
@@ -29,10 +35,20 @@ class Log:
         steps: steps in all, 0 when the clock decides.
         done: from 0 to 1, how far the run is already.
         quiet: nothing on stderr.
+        trackers: who else is told, see ``loggers.start``.
     """
 
-    def __init__(self, out: Path, *, step: int, steps: int, done: float, quiet: bool = False) -> None:
-        self.steps = steps
+    def __init__(
+        self,
+        out: Path,
+        *,
+        step: int,
+        steps: int,
+        done: float,
+        quiet: bool = False,
+        trackers: Mapping[str, Tracker] | None = None,
+    ) -> None:
+        self.out, self.steps = out, steps
         self.quiet = quiet
         self._table = _Table(out / "log.csv", step)
         self._evaluations = _Table(out / "evaluations.csv", step)
@@ -40,6 +56,9 @@ class Log:
         writer: Any = import_module("tensorboardX").SummaryWriter
         self._board = writer(str(out / "tensorboard"), purge_step=step + 1 if step else None)
         self._recent: deque[tuple[float, int]] = deque(maxlen=50)
+        self._trackers = Told(trackers or {}, self.say)
+        self._means: dict[str, tuple[float, int]] = {}
+        self._tracked = 0.0
         self._told = time.monotonic()
         self._begun = (time.monotonic(), done)
         terminal = sys.stderr.isatty() and not quiet
@@ -55,6 +74,7 @@ class Log:
         if self._bar is not None:
             self._bar.close()
         self._board.close()
+        self._trackers.close(finished=kind is None)
 
     def step(self, step: int, done: float, values: Mapping[str, float], *, images: int, seconds: float) -> None:
         """Tell of a finished step.
@@ -69,6 +89,8 @@ class Log:
         self._table.add(step, values)
         for name, value in values.items():
             self._board.add_scalar(f"train/{name}", value, step)
+        if self._trackers:
+            self._track(step, values)
         self._recent.append((seconds, images))
         now = time.monotonic()
         if self._bar is None and (self.quiet or now - self._told < LINE_EVERY):
@@ -89,8 +111,16 @@ class Log:
         self._evaluations.add(step, flat)
         for name, value in flat.items():
             self._board.add_scalar(f"val/{name}", value, step)
+        self._trackers.figures(step, {f"val/{name}": value for name, value in flat.items()})
         known = [f"{name} {flat[name]:.4f}" for name in _TOLD if name in flat]
         self.say(f"step {step}: {'  '.join(known) or ', '.join(f'{k} {v:.4g}' for k, v in flat.items())}")
+
+    def samples(self, step: int, picture: np.ndarray) -> None:
+        """Keep what ``Samples`` drew at an evaluation, uint8 [H, W, 3]: ``samples/step-STEP.jpg``."""
+        path = self.out / "samples" / f"step-{step:08d}.jpg"
+        save_jpeg(path, picture)
+        self._board.add_image("val/samples", picture, step, dataformats="HWC")
+        self._trackers.picture(step, path)
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
@@ -100,6 +130,16 @@ class Log:
         """One line on stderr, above the bar."""
         if not self.quiet:
             tell(text)
+
+    def _track(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            total, count = self._means.get(name, (0.0, 0))
+            self._means[name] = (total + value, count + 1)
+        now = time.monotonic()
+        if now - self._tracked >= TRACK_EVERY:
+            self._tracked = now
+            self._trackers.figures(step, {f"train/{name}": total / n for name, (total, n) in self._means.items()})
+            self._means.clear()
 
     def _remaining(self, now: float, done: float) -> str:
         start, first = self._begun

@@ -20,17 +20,22 @@ from maskwright.metrics.by_task import main_figure
 from maskwright.objectives.supervised import Supervised
 from maskwright.ops.hardware import choose_device, choose_precision
 from maskwright.protocols import Model, Objective, task_of
+from maskwright.storage import read_json, write_json
 from maskwright.structures import Batch
-from maskwright.train import checkpoint
+from maskwright.train import checkpoint, loggers
 from maskwright.train.average import Average
 from maskwright.train.directory import describe, prepare
 from maskwright.train.interrupt import Interrupt
 from maskwright.train.log import Log, flatten, tell
 from maskwright.train.optimizer import make_optimizer, set_rate
 from maskwright.train.options import TrainOptions
+from maskwright.train.samples import Samples
 from maskwright.train.schedule import progress, rate
 from maskwright.train.window import NotFiniteError, Step, backward
 from maskwright.weights import store
+
+SUMMARY = "summary.json"
+"""Written at a run's end: a directory with it is whole."""
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
 """Measures a model; its answer may be nested, as ``{"mask": {"AP": 0.4, ...}, ...}``."""
@@ -56,6 +61,8 @@ def train(
     meta: Mapping[str, Any] | None = None,
     resume: bool = False,
     epoch: int | None = None,
+    samples: Samples | None = None,
+    about: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train and leave a run directory: weights, log, options, and checkpoints to resume from.
@@ -67,11 +74,14 @@ def train(
         batches: endless or finite (then repeated), resumable.
         options: see ``TrainOptions``.
         out: the run directory, absent or empty unless ``resume``. It gets ``best.safetensors``, ``last.safetensors``,
-            ``options.json``, ``log.csv``, ``evaluations.csv``, ``tensorboard/`` and ``checkpoints/``.
+            ``options.json``, ``log.csv``, ``evaluations.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``; at the
+            end ``summary.json``.
         evaluate: measures the model (with averaged weights if there are some); chooses ``best.safetensors``.
         meta: what the weights say of themselves, see ``zoo.describe``.
         resume: continue from the newest whole checkpoint in ``out``; with none there, start.
         epoch: batches in a pass over the data; needed where ``options`` count epochs.
+        samples: what ``evaluate`` showed; drawn after each evaluation.
+        about: what ``options.json`` says besides, such as ``provenance``.
         quiet: say nothing on stderr.
 
     Returns:
@@ -83,7 +93,10 @@ def train(
             a checkpoint does not fit. Checkpoints written before stay.
         KeyboardInterrupt: somebody asked to stop; a checkpoint of the last step was written.
     """
-    run = _Run(objective, batches, options, Path(out), evaluate, dict(meta or {}), resume, epoch, quiet)
+    run = _Run(
+        objective, batches, options, Path(out), evaluate, dict(meta or {}), resume, epoch, quiet, dict(about or {})
+    )
+    run.samples = samples
     return run()
 
 
@@ -99,6 +112,7 @@ class _Run:
         resume: bool,
         epoch: int | None,
         quiet: bool,
+        about: Mapping[str, Any],
     ) -> None:
         self.options, self.out, self.evaluate, self.meta, self.batches = options, out, evaluate, meta, batches
         self.say: Callable[[str], None] = _nothing if quiet else tell
@@ -109,8 +123,11 @@ class _Run:
         self.checkpoints = prepare(out, resume=resume)
         if options.threads:
             torch.set_num_threads(options.threads)
+        loggers.check(options.log)
         chosen = {"device": str(device), "precision": precision, "steps": self.steps or None}
-        describe(out, options, chosen, meta)
+        describe(out, options, chosen, meta, about)
+        self.samples: Samples | None = None
+        self.resumes = resume
 
         whole = objective if hasattr(objective, "after_step") else Supervised(cast(Model, objective))
         self.objective = cast(Objective, whole)
@@ -126,7 +143,7 @@ class _Run:
         self.best: float | None = None
         self.metrics: dict[str, Any] | None = None
         self.kept: tuple[int, float] = (0, 0.0)
-        self.pending = False
+        self.pending, self.stale = False, 0
         checkpoint.seed_all(options.seed)
         if resume:
             self._resume()
@@ -137,11 +154,15 @@ class _Run:
 
     def __call__(self) -> dict[str, Any]:
         stream = self._endless()
-        log = Log(self.out, step=self.step, steps=self.steps, done=self._done(), quiet=self.quiet)
+        (self.out / SUMMARY).unlink(missing_ok=True)
+        trackers = loggers.start(self.options.log, self.out, read_json(self.out / "options.json"), resume=self.resumes)
+        log = Log(
+            self.out, step=self.step, steps=self.steps, done=self._done(), quiet=self.quiet, trackers=trackers
+        )  # fmt: skip
         with log, Interrupt() as interrupt:
             if self.pending:
                 self._evaluate(log)
-            while self._done() < 1:
+            while self._done() < 1 and not self._gave_up():
                 before = self._done()
                 self._step(stream, log)
                 self.pending = self._evaluates(before)
@@ -159,6 +180,7 @@ class _Run:
                 self._save()
             self._write("last")
         figures = {"step": self.step, "seconds": self.seconds, "best": self.best, "metrics": self.metrics}
+        write_json(self.out / SUMMARY, figures)
         return {**figures, "out": str(self.out)}
 
     def _step(self, stream: Iterator[Batch], log: Log) -> None:
@@ -213,11 +235,8 @@ class _Run:
 
     def _stopped(self, error: NotFiniteError) -> NotFiniteError:
         newest = next(iter(checkpoint.found(self.checkpoints)), None)
-        rest = (
-            f"The checkpoint of step {checkpoint.step_of(newest)} is whole."
-            if newest
-            else "No checkpoint was written yet."
-        )
+        whole = f"The checkpoint of step {checkpoint.step_of(newest)} is whole." if newest else ""
+        rest = whole or "No checkpoint was written yet."
         return NotFiniteError(
             f"step {self.step + 1}: {error} {rest} Look at these images, or lower --learning-rate or set --clip-norm."
         )
@@ -263,11 +282,24 @@ class _Run:
             checkpoint.set_random_state(random)
             log.evaluation(self.step, self.metrics)
             figure = dict(flatten(self.metrics)).get(self._best_by())
-            if figure is not None and (self.best is None or figure > self.best):
+            better = figure is not None and (self.best is None or figure > self.best)
+            self.stale = 0 if better else self.stale + 1
+            if better:
                 self.best = figure
                 self._write("best", averaged=False)
+        if self.samples is not None:
+            picture = self.samples.take()
+            if picture is not None:
+                log.samples(self.step, picture)
         self.pending = False
         self._save()
+
+    def _gave_up(self) -> bool:
+        patience = self.options.patience
+        if not patience or self.stale < patience:
+            return False
+        self.say(f"no better {self._best_by()} in {self.stale} evaluations: ending at step {self.step}")
+        return True
 
     def _best_by(self) -> str:
         named = self.options.best_by
@@ -304,6 +336,7 @@ class _Run:
             "best": self.best,
             "metrics": self.metrics,
             "pending": self.pending,
+            "stale": self.stale,
             "options": asdict(self.options),
         }
         checkpoint.save(self.checkpoints, state, keep=self.options.keep)
@@ -339,6 +372,7 @@ class _Run:
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best, self.metrics = state["best"], state["metrics"]
         self.pending = self.evaluate is not None and bool(state.get("pending"))
+        self.stale = int(state.get("stale", 0))
         self.kept = (self.step, self.seconds)
         self.say(
             f"resuming after step {self.step}" + (f", with other options: {', '.join(changed)}" if changed else "")

@@ -27,14 +27,20 @@ class TrainOptions:
     """The highest learning rate of the schedule."""
     backbone_rate: float = 1.0
     """Factor on the learning rate of the backbone."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """The update rule."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each block of the backbone to the one below it, such as 0.75 for transformers
+    (BEiT); 1 does without."""
+    optimizer: Literal["adamw", "sgd", "lion", "muon"] = "adamw"
+    """The update rule; lion wants a learning rate 3 to 10 times lower than adamw, muon the same one, and it leaves
+    biases, norms and embeddings to adamw."""
     momentum: float = 0.9
-    """Momentum of sgd, first beta of adamw."""
+    """Momentum of sgd and muon, first beta of adamw and lion."""
     weight_decay: float = 0.05
-    """Decay of weights; biases and norms are left out."""
-    schedule: Literal["onecycle", "cosine", "step", "constant"] = "onecycle"
+    """Decay of weights; biases, norms, position embeddings and learned tokens are left out."""
+    schedule: Literal["onecycle", "cosine", "poly", "step", "constant"] = "onecycle"
     """The course of the learning rate; onecycle rises and falls along a cosine."""
+    power: float = 0.9
+    """Power of the poly schedule; 0.9 is DeepLab's, 1 a straight line."""
     warmup: float = 0.05
     """Share of the run, from 0 to 1, over which the learning rate rises."""
     milestones: tuple[float, ...] = (0.667, 0.889)
@@ -42,7 +48,7 @@ class TrainOptions:
     decay: float = 0.1
     """Factor of the step schedule at each milestone."""
     final_rate: float = 0.0
-    """Share of the highest learning rate that onecycle and cosine end with."""
+    """Share of the highest learning rate that onecycle, cosine and poly end with."""
     clip_norm: float = 0.0
     """Largest norm of the gradient over all parameters; 0 does not clip."""
     ema: float = 0.0
@@ -54,6 +60,10 @@ class TrainOptions:
     best_by: str = "auto"
     """The evaluation's figure that chooses best.safetensors, the larger the better, such as mask.AP50; auto is that of
     the model's task: mask.AP, semantic.mIoU or panoptic.PQ."""
+    patience: int = 0
+    """Evaluations without a better best after which the run ends early; 0 trains to the end."""
+    log: str = ""
+    """Who else is told of the run: mlflow, wandb, trackio, with commas between them; each is an extra to install."""
     sampling: Literal["uniform", "repeat", "sqrt", "balanced"] = "uniform"
     """How often images come: alike; those of rare classes repeated (LVIS); by classes, at the square root of how many
     images show them, or all classes alike."""
@@ -84,9 +94,9 @@ class TrainOptions:
         positive = ("batch_size", "accumulate", "learning_rate", "keep", "evaluations")
         for name in positive:
             _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
-        counts = ("steps", "evaluate_every", "checkpoint_every", "threads", "workers", "seed")
+        counts = ("steps", "evaluate_every", "patience", "checkpoint_every", "threads", "workers", "seed")
         amounts = ("epochs", "minutes", "backbone_rate", "weight_decay", "decay", "clip_norm", "checkpoint_minutes")
-        for name in (*counts, *amounts):
+        for name in (*counts, *amounts, "power"):
             value = getattr(self, name)
             _require(isfinite(value) and value >= 0, name, "0 or more", value)
         _require(isfinite(self.learning_rate), "learning_rate", "a finite number", self.learning_rate)
@@ -94,6 +104,7 @@ class TrainOptions:
             _require(0 <= getattr(self, name) < 1, name, "at least 0 and below 1", getattr(self, name))
         _require(0 <= self.repeat_threshold <= 1, "repeat_threshold", "from 0 to 1", self.repeat_threshold)
         _require(0 <= self.final_rate <= 1, "final_rate", "from 0 to 1", self.final_rate)
+        _require(0 < self.layer_decay <= 1, "layer_decay", "above 0, at most 1", self.layer_decay)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             _require(value in choices, name, f"one of {', '.join(choices)}", repr(value))
@@ -105,8 +116,8 @@ class TrainOptions:
 
 
 _CHOICES = {
-    "optimizer": ("adamw", "sgd"),
-    "schedule": ("onecycle", "cosine", "step", "constant"),
+    "optimizer": ("adamw", "sgd", "lion", "muon"),
+    "schedule": ("onecycle", "cosine", "poly", "step", "constant"),
     "precision": ("auto", "32", "bf16", "16"),
     "sampling": ("uniform", "repeat", "sqrt", "balanced"),
 }

@@ -6,7 +6,7 @@ from math import cos, pi
 
 from maskwright.train.options import TrainOptions
 
-START = {"onecycle": 1 / 25, "cosine": 1e-3, "step": 1e-3, "constant": 1e-3}
+START = {"onecycle": 1 / 25, "cosine": 1e-3, "poly": 1e-3, "step": 1e-3, "constant": 1e-3}
 """Share of the highest rate that the warm-up starts with: Smith and Topin 2018 (fastai's 25); Detectron's 1/1000."""
 
 
@@ -29,5 +29,8 @@ def rate(options: TrainOptions, done: float) -> float:
         return 1.0
     if options.schedule == "step":
         return options.decay ** sum(done >= milestone for milestone in options.milestones)
+    if options.schedule == "poly":  # Chen et al. 2017, arXiv:1606.00915, section 4.1
+        fallen = (1 - (done - options.warmup) / (1 - options.warmup)) ** options.power
+        return options.final_rate + (1 - options.final_rate) * fallen
     fallen = (1 + cos(pi * (done - options.warmup) / (1 - options.warmup))) / 2
     return options.final_rate + (1 - options.final_rate) * fallen

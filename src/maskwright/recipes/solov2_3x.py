@@ -1,0 +1,24 @@
+"""SOLOv2 R50-FPN, 36 epochs of 16 images (3x).
+
+Wang et al., NeurIPS 2020, arXiv:2003.10152, section 4; numbers of mmdetection's ``configs/solov2/
+solov2_r50_fpn_ms-3x_coco.py``, which adds clipping at 35 to SOLO's.
+"""
+
+from maskwright.recipes.recipe import NO_DECAY, RATES, SHORT_640_800, Recipe
+from maskwright.recipes.solo_3x import SGD, START
+
+RECIPES = {
+    "solov2-3x": Recipe(
+        name="solov2-3x",
+        model="solov2-r50",
+        source="https://github.com/open-mmlab/mmdetection/blob/main/configs/solov2/solov2_r50_fpn_ms-3x_coco.py",
+        options={"pretrained": True, "norm": "frozen", "frozen_stages": 2},
+        train={**SGD, "clip_norm": 35.0},
+        augment=SHORT_640_800,
+        resize=(800, 1333),
+        epochs=36,
+        published={"mask.AP": 0.375},
+        search=RATES,
+        otherwise=(NO_DECAY, START),
+    )
+}
