@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, cast
 
 import numpy as np
@@ -40,6 +42,9 @@ def evaluate(
     found: Callable[[Record, Scene], None] | None = None,
     also: Mapping[str, Metric] | None = None,
     measure: Judge | None = None,
+    rank: int = 0,
+    world: int = 1,
+    gather: Callable[[Any], list[Any]] | None = None,
 ) -> dict[str, Any]:
     """Predict every image of ``source`` and compare that with what is annotated, in file pixels.
 
@@ -66,6 +71,9 @@ def evaluate(
         also: further measures by name, fed the same scenes; they stay with the caller, for intervals and curves.
         measure: what ``metrics.by_task.judge`` gives for the task and the classes of ``for_task(source, task)``, where
             the caller wants to keep it, for intervals and curves; ``None`` makes one.
+        rank, world: this process takes every ``world``-th batch, from its own number on.
+        gather: from a value to those of all processes, in their order, in each of them; what each measured is merged,
+            so that all return the figures of the whole. Needed where ``world`` is above 1; ``found`` sees a part.
 
     Returns:
         ``{"mask": {"AP", "AP50", ..., "per_class"}, "box": {...}, "images", "max_per_image"}``, figures as fractions;
@@ -83,6 +91,8 @@ def evaluate(
     if max_per_image < 1 or batch_size < 1 or workers < 0:
         given = f"{max_per_image}, {batch_size} and {workers}"
         raise InputError(f"max_per_image and batch_size must be 1 or more and workers 0 or more, got {given}.")
+    if world > 1 and gather is None:
+        raise ValueError(f"an evaluation in {world} parts needs gather, to join them")
     if len(source) == 0:
         raise InputError("an evaluation needs annotated images, but the data has none.")
     source = for_task(source, task)
@@ -92,7 +102,7 @@ def evaluate(
     metric = measure
     if metric is None:  # an empty one is false
         metric = judge(task, source.taxonomy, kinds=kinds, max_detections=max_per_image)
-    order = Sequential(source, batch_size)
+    order = Sequential(source, batch_size, rank=rank, world=world)
     loader = make_loader(
         source, ToSize(resize=model.resize, scenes=False), order, workers=workers, multiple=model.size_divisor
     )
@@ -100,16 +110,18 @@ def evaluate(
     if score_threshold is not None:
         limits["score_threshold"] = score_threshold
     network = cast(nn.Module, model).to(where)
-    done, unknown, keys = 0, 0, set[int]()
+    done, unknown, keys = 0, 0, _repeated(source) if world > 1 else set[int]()
     with torch.no_grad(), evaluating(network, limits):
-        for batch in loader:
+        for number, batch in enumerate(loader):
+            first = (rank + number * world) * batch_size
             with autocast(where, chosen):
                 raw = network(batch.inputs.to(where))
-            for scene in model.predict(raw, batch.inputs.geometry):
-                record = source.record(done)
+            for index, scene in enumerate(model.predict(raw, batch.inputs.geometry), first):
+                record = source.record(index)
                 # Mixed data may use an id twice; it only decides between equal scores of different images.
-                key = f"{record.image_id} {done}" if record.image_id in keys else record.image_id
-                keys.add(record.image_id)
+                key = f"{record.image_id} {index}" if record.image_id in keys else record.image_id
+                if world == 1:
+                    keys.add(record.image_id)
                 predicted, (truth, areas) = relabel(scene.to("cpu"), pairing), truth_of(record)
                 done += 1
                 if found is not None:
@@ -121,10 +133,21 @@ def evaluate(
                 for other in (also or {}).values():
                     other.update(predicted, truth, key=key)
             if progress is not None:
-                progress(done, len(source))
+                progress(min(done * world, len(source)), len(source))
+    if gather is not None and world > 1:
+        parts = gather((metric, done, unknown, dict(also or {})))
+        metric = reduce(lambda one, other: one.merge(other), [part[0] for part in parts])
+        done, unknown = (sum(part[i] for part in parts) for i in (1, 2))
+        also = {name: reduce(lambda a, b: a.merge(b), [part[3][name] for part in parts]) for name in also or {}}
     if unknown == done:
         raise InputError(f"an evaluation needs annotated images, but the maps of all {done} are void.")
     return metric.compute() | {name: other.compute() for name, other in (also or {}).items()}
+
+
+def _repeated(source: Loads) -> set[int]:
+    """Ids that several images of mixed data share."""
+    counts = Counter(source.record(index).image_id for index in range(len(source)))
+    return {image_id for image_id, count in counts.items() if count > 1}
 
 
 def evaluate_corrupted(

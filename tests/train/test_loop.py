@@ -83,7 +83,7 @@ def test_it_learns_and_leaves_a_run_directory(tmp_path: Path) -> None:
     assert meta["card"]["step"] == 150
     written = json.loads((out / "options.json").read_text())
     assert written["options"]["learning_rate"] == 0.03
-    assert written["chosen"] == {"device": "cpu", "precision": "32", "steps": 150}
+    assert written["chosen"] == {"device": "cpu", "precision": "32", "steps": 150, "processes": 1}
     assert written["versions"]["torch"] == torch.__version__
     assert list((out / "tensorboard").iterdir())
     assert not (out / "best.safetensors").exists()

@@ -85,8 +85,9 @@ def run(args: argparse.Namespace) -> int:
     from maskwright.data.task_views import for_task
     from maskwright.evaluate import evaluate, pair
     from maskwright.recipes import find
-    from maskwright.train import TrainOptions, loggers, seed_all, train
+    from maskwright.train import TrainOptions, distributed, loggers, seed_all, train
     from maskwright.train.directory import prepare
+    from maskwright.train.log import tell
     from maskwright.train.provenance import provenance
     from maskwright.train.samples import Samples
 
@@ -110,7 +111,11 @@ def run(args: argparse.Namespace) -> int:
         most = 100 if recipe is None else recipe.max_per_image
     if most < 1:
         raise InputError(f"--max-per-image must be 1 or more, got {most}.")
-    prepare(args.out, resume=args.resume)
+    place = distributed.place()
+    if place.first:
+        prepare(args.out, resume=args.resume)
+    if place.world > 1 and options.bad_images == "skip":
+        raise InputError("several processes cannot leave out a picture each for itself; give --bad-images stop.")
 
     options_of_data = {"images": args.images, "strict": not args.lenient}
     source = for_task(open_split(args.train, "train", **options_of_data), task)
@@ -128,11 +133,25 @@ def run(args: argparse.Namespace) -> int:
     ahead = options.workers * PREFETCH + options.accumulate  # batches whose losses cannot be known yet
     replay = Replay(options.replay, lag=max(32, ahead)) if options.replay else None
     order = Shuffled(
-        source, options.batch_size, seed=options.seed, group=True, weights=weights, replay=replay
-    )  # fmt: skip
+        source,
+        options.batch_size,
+        seed=options.seed,
+        group=True,
+        rank=place.rank,
+        world=place.world,
+        weights=weights,
+        replay=replay,
+    )
     fitting = _augment(model.resize, changes) if recipe is None else recipe.augmentation(changes)
     augment = with_partners(fitting, source, conditions)
-    loader = make_loader(source, augment, order, workers=options.workers, multiple=model.size_divisor)
+    loader = make_loader(
+        source,
+        augment,
+        order,
+        workers=options.workers,
+        multiple=model.size_divisor,
+        left_out=tell if options.bad_images == "skip" else None,
+    )
     samples = None if val is None else Samples(val)
 
     def measure(network: Any) -> dict[str, Any]:
@@ -144,8 +163,11 @@ def run(args: argparse.Namespace) -> int:
             device=options.device,
             precision=options.precision,
             workers=options.workers,
-            progress=Counter(),
+            progress=Counter() if place.first else None,
             found=samples,
+            rank=place.rank,
+            world=place.world,
+            gather=distributed.gathered,
         )
 
     data = {"train": source} if val is None else {"train": source, "val": val}
@@ -162,6 +184,8 @@ def run(args: argparse.Namespace) -> int:
         samples=samples,
         about={"recipe": args.recipe, "objective": asdict(aims), **provenance(data, typed)},
     )
+    if not place.first:
+        return 0
     if args.json:
         print(json.dumps(summary))
     elif summary["metrics"] is not None:

@@ -25,6 +25,8 @@ from maskwright.structures import Batch, Images, Record, Sample
 
 PREFETCH = 4
 """Batches that each worker keeps ready."""
+BAD_IN_A_ROW = 10
+"""Batches that may be left out one after the other."""
 
 Transform = Callable[[Record, Tensor, np.random.Generator], Sample]
 """``Augment``, ``ToSize``, or anything else that makes a sample of a record, its pixels and a source of randomness."""
@@ -52,7 +54,14 @@ class Learns(Order, Protocol):
 
 
 def make_loader(
-    source: Loads, augment: Transform, sampler: Order, *, workers: int = 0, multiple: int = 32, prefetch: int = PREFETCH
+    source: Loads,
+    augment: Transform,
+    sampler: Order,
+    *,
+    workers: int = 0,
+    multiple: int = 32,
+    prefetch: int = PREFETCH,
+    left_out: Callable[[str], None] | None = None,
 ) -> Loader:
     """Batches of ``source`` in the order of ``sampler``.
 
@@ -63,6 +72,8 @@ def make_loader(
         workers: processes beside this one; 0 works in this one.
         multiple: what the padded height and width are divisible by.
         prefetch: batches that each worker keeps ready.
+        left_out: told why a batch with a picture that cannot be read is left out; ``None`` raises instead. More than
+            ``BAD_IN_A_ROW`` such batches one after the other are raised all the same.
 
     Raises:
         InputError: ``sampler`` replays with a lag shorter than what the workers draw ahead.
@@ -73,7 +84,7 @@ def make_loader(
             f"{workers} workers draw {workers * prefetch} batches ahead, so the lag of the replay must be more than "
             f"that, got {replay.lag}. Raise it, or lower workers or prefetch."
         )
-    return Loader(source, augment, sampler, workers=workers, multiple=multiple, prefetch=prefetch)
+    return Loader(source, augment, sampler, workers=workers, multiple=multiple, prefetch=prefetch, left_out=left_out)
 
 
 class Loader:
@@ -85,8 +96,17 @@ class Loader:
     """
 
     def __init__(
-        self, source: Loads, augment: Transform, sampler: Order, *, workers: int, multiple: int, prefetch: int
+        self,
+        source: Loads,
+        augment: Transform,
+        sampler: Order,
+        *,
+        workers: int,
+        multiple: int,
+        prefetch: int,
+        left_out: Callable[[str], None] | None = None,
     ) -> None:
+        self._left_out = left_out
         self._sampler = sampler
         self._state = sampler.state_dict()
         self._ahead: deque[dict[str, Any]] = deque()
@@ -117,7 +137,14 @@ class Loader:
         self._state = self.state_dict()
         self._sampler.load_state_dict(self._state)
         self._ahead.clear()
+        in_a_row = 0
         for made in self._loader:
+            if isinstance(made, InputError) and self._left_out is not None and in_a_row < BAD_IN_A_ROW:
+                in_a_row += 1
+                self._state = self._ahead.popleft()
+                self._left_out(f"a batch is left out: {made}")
+                continue
+            in_a_row = 0
             if isinstance(made, InputError):
                 # A new one: an error that its own frame refers to would keep the workers until garbage collection.
                 raise InputError(str(made))

@@ -16,6 +16,9 @@ from maskwright.errors import InputError
 from maskwright.storage import write_json
 from maskwright.train.options import TrainOptions
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run directory."""
+
 
 def prepare(out: Path, *, resume: bool) -> Path:
     """Make the run directory and return its folder of checkpoints.
@@ -25,7 +28,7 @@ def prepare(out: Path, *, resume: bool) -> Path:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"a run needs a directory to write to, but {out} is a file. Choose another --out.")
-    checkpoints = out / "checkpoints"
+    checkpoints = out / CHECKPOINTS
     try:
         held = [file for file in out.iterdir() if file != checkpoints] if out.exists() else []
         if not resume and (held or (checkpoints.is_dir() and any(checkpoints.iterdir()))):

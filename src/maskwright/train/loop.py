@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
-from math import ceil, isfinite
+from contextlib import ExitStack
+from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import orjson
 import torch
-from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from maskwright.errors import InputError
 from maskwright.metrics.by_task import main_figure
-from maskwright.objectives.supervised import Supervised
-from maskwright.ops.hardware import choose_device, choose_precision
 from maskwright.protocols import Model, Objective, task_of
 from maskwright.storage import read_json, write_json
 from maskwright.structures import Batch
-from maskwright.train import checkpoint, loggers
-from maskwright.train.average import Average
-from maskwright.train.directory import describe, prepare
+from maskwright.train import checkpoint, distributed, loggers
+from maskwright.train.directory import CHECKPOINTS, describe, prepare
+from maskwright.train.engine import Engine
 from maskwright.train.interrupt import Interrupt
 from maskwright.train.log import Log, flatten, tell
-from maskwright.train.optimizer import make_optimizer, set_rate
 from maskwright.train.options import TrainOptions
 from maskwright.train.samples import Samples
 from maskwright.train.schedule import progress, rate
-from maskwright.train.window import NotFiniteError, Step, backward
+from maskwright.train.window import NotFiniteError
 from maskwright.weights import store
 
 SUMMARY = "summary.json"
 """Written at a run's end: a directory with it is whole."""
+
+IN_A_ROW = 10
+"""Steps that may be left out one after the other before the run stops all the same."""
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
 """Measures a model; its answer may be nested, as ``{"mask": {"AP": 0.4, ...}, ...}``."""
@@ -67,7 +66,8 @@ def train(
 ) -> dict[str, Any]:
     """Train and leave a run directory: weights, log, options, and checkpoints to resume from.
 
-    Call ``seed_all(options.seed)`` before the model is built; the loop seeds again before its first step.
+    Call ``seed_all(options.seed)`` before the model is built; the loop seeds again before its first step. Under
+    ``torchrun`` or ``srun`` all processes call this alike, each with its own part of the batches; the first one writes.
 
     Args:
         objective: what a step minimizes; a bare model is trained with ``Supervised``.
@@ -115,58 +115,51 @@ class _Run:
         about: Mapping[str, Any],
     ) -> None:
         self.options, self.out, self.evaluate, self.meta, self.batches = options, out, evaluate, meta, batches
-        self.say: Callable[[str], None] = _nothing if quiet else tell
+        self.place = distributed.place()
+        self.first = self.place.first
+        self.say: Callable[[str], None] = _nothing if quiet or not self.first else tell
         self.quiet = quiet
         self.steps = _steps(options, epoch)
-        device = choose_device(options.device)
-        precision = choose_precision(options.precision, device)
-        self.checkpoints = prepare(out, resume=resume)
+        loggers.check(options.log)
+        device = distributed.device_of(options.device, self.place)
+        self.checkpoints = prepare(out, resume=resume) if self.first else out / CHECKPOINTS
         if options.threads:
             torch.set_num_threads(options.threads)
-        loggers.check(options.log)
-        chosen = {"device": str(device), "precision": precision, "steps": self.steps or None}
-        describe(out, options, chosen, meta, about)
+        self.engine = Engine(objective, options, device, self.place, self.say)
+        precision = self.engine.precision
+        if self.first:
+            became = {"device": str(device), "precision": precision, "steps": self.steps or None}
+            describe(out, options, {**became, "processes": self.place.world}, meta, about)
         self.samples: Samples | None = None
         self.resumes = resume
-
-        whole = objective if hasattr(objective, "after_step") else Supervised(cast(Model, objective))
-        self.objective = cast(Objective, whole)
-        self.module = cast(nn.Module, whole)
-        self.module.to(device)
-        if options.channels_last:
-            cast(Any, self.module).to(memory_format=torch.channels_last)
-        self.fabric = _fabric(device, precision)
-        plain = make_optimizer(self.module, options, fused=device.type == "cpu")
-        self.network, self.optimizer = self.fabric.setup(Step(self.module), plain)
-        self.average = Average(self.module, options.ema) if options.ema else None
         self.step, self.seconds = 0, 0.0
         self.best: float | None = None
         self.metrics: dict[str, Any] | None = None
         self.kept: tuple[int, float] = (0, 0.0)
-        self.pending, self.stale = False, 0
-        checkpoint.seed_all(options.seed)
+        self.pending, self.stale, self.left_out = False, 0, 0
+        checkpoint.seed_all(options.seed + self.place.rank)
         if resume:
             self._resume()
         self.position = batches.state_dict()
-        self.say(f"training on {device}, precision {precision}{' (chosen)' if options.precision == 'auto' else ''}")
+        many = f", {self.place.world} processes" if self.place.world > 1 else ""
+        self.say(
+            f"training on {device}{many}, precision {precision}{' (chosen)' if options.precision == 'auto' else ''}"
+        )
 
     # ---- the run ----------------------------------------------------------------------------------------------------
 
     def __call__(self) -> dict[str, Any]:
         stream = self._endless()
-        (self.out / SUMMARY).unlink(missing_ok=True)
-        trackers = loggers.start(self.options.log, self.out, read_json(self.out / "options.json"), resume=self.resumes)
-        log = Log(
-            self.out, step=self.step, steps=self.steps, done=self._done(), quiet=self.quiet, trackers=trackers
-        )  # fmt: skip
-        with log, Interrupt() as interrupt:
+        with ExitStack() as stack:
+            log = stack.enter_context(self._log()) if self.first else None
+            interrupt = stack.enter_context(Interrupt())
             if self.pending:
                 self._evaluate(log)
             while self._done() < 1 and not self._gave_up():
                 before = self._done()
-                self._step(stream, log)
+                asked = self._step(stream, log, interrupt)
                 self.pending = self._evaluates(before)
-                if interrupt.asked:
+                if asked:
                     self._save()
                     self._write("last")
                     raise KeyboardInterrupt
@@ -174,79 +167,68 @@ class _Run:
                     self._save()  # an evaluation may take long, and may fail
                     self._evaluate(log)
                 elif self._is_due():
-                    log.flush()
+                    if log is not None:
+                        log.flush()
                     self._save()
             if self.kept[0] != self.step:
                 self._save()
             self._write("last")
         figures = {"step": self.step, "seconds": self.seconds, "best": self.best, "metrics": self.metrics}
-        write_json(self.out / SUMMARY, figures)
+        if self.first:
+            write_json(self.out / SUMMARY, figures)
         return {**figures, "out": str(self.out)}
 
-    def _step(self, stream: Iterator[Batch], log: Log) -> None:
+    def _log(self) -> Log:
+        (self.out / SUMMARY).unlink(missing_ok=True)
+        trackers = loggers.start(self.options.log, self.out, read_json(self.out / "options.json"), resume=self.resumes)
+        return Log(self.out, step=self.step, steps=self.steps, done=self._done(), quiet=self.quiet, trackers=trackers)
+
+    def _step(self, stream: Iterator[Batch], log: Log | None, interrupt: Interrupt) -> bool:
+        """One step; whether somebody asked to stop after it."""
         began = time.perf_counter()
         learning_rate = self.options.learning_rate * rate(self.options, self._done())
-        set_rate(cast(torch.optim.Optimizer, self.optimizer), learning_rate)
         try:
-            window = [self._prepared(next(stream)) for _ in range(self.options.accumulate)]
+            window = [next(stream) for _ in range(self.options.accumulate)]
         except InputError:
             # The weights are whole, and whoever mends the image will want to go on from here.
-            if self.step > self.kept[0]:
+            if self.step > self.kept[0] and self.place.world == 1:
                 self._save()
             raise
-        self.network.train()
         try:
-            values = backward(self.fabric, self.network, window, counts=self.network.module.counts)
-            norm = self._clip(window)
+            values = self.engine.learn(window, self.step + 1, learning_rate)
+            self.left_out = 0
         except NotFiniteError as error:
-            raise self._stopped(error) from error
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            values = self._left_out(error)
         self.step += 1
-        self.objective.after_step(self.step)
-        if self.average is not None:
-            self.average.update(self.module)
-        if self.options.replay:
+        if self.options.replay and values:
             self._report(window, values["loss"])
         self.position = self.batches.state_dict()
-        seconds = time.perf_counter() - began
+        # What hangs on one process's time is the same for all.
+        seconds, asked = distributed.largest([time.perf_counter() - began, float(interrupt.asked)], self.engine.device)
         self.seconds += seconds
-        values = {**values, "learning_rate": learning_rate, **norm, "seconds": seconds}
-        log.step(self.step, self._done(), values, images=sum(len(batch) for batch in window), seconds=seconds)
+        if log is not None and values:
+            images = self.place.world * sum(len(batch) for batch in window)
+            values = {**values, "learning_rate": learning_rate, "seconds": seconds}
+            log.step(self.step, self._done(), values, images=images, seconds=seconds)
+        return bool(asked)
 
     def _report(self, window: list[Batch], loss: float) -> None:
         """Tell the order how hard its batches were: an image's loss is that of the step it was in."""
         batches = cast(Any, self.batches)
         for batch in window:
-            batches.report([loss] * len(batch))
+            batches.report([loss] * len(batch) * self.place.world)
 
-    def _clip(self, window: list[Batch]) -> dict[str, float]:
-        if not self.options.clip_norm:
+    def _left_out(self, error: NotFiniteError) -> dict[str, float]:
+        self.left_out += 1
+        if self.options.not_finite == "skip" and self.left_out <= IN_A_ROW:
+            self.say(f"step {self.step + 1} is left out: {error}")
             return {}
-        norm = self.fabric.clip_gradients(
-            self.network, self.optimizer, max_norm=self.options.clip_norm, error_if_nonfinite=False
-        )
-        value = float(cast(Tensor, norm))
-        # Half precision overflows now and then by design: its scaler skips such a step.
-        if not isfinite(value) and self.fabric.strategy.precision.precision != "16-mixed":
-            keys = ", ".join(key for batch in window for key in batch.keys)
-            raise NotFiniteError(f"the gradient must be finite, but its norm is {value} on the images {keys}.")
-        return {"gradient_norm": value}
-
-    def _stopped(self, error: NotFiniteError) -> NotFiniteError:
         newest = next(iter(checkpoint.found(self.checkpoints)), None)
         whole = f"The checkpoint of step {checkpoint.step_of(newest)} is whole." if newest else ""
         rest = whole or "No checkpoint was written yet."
-        return NotFiniteError(
+        raise NotFiniteError(
             f"step {self.step + 1}: {error} {rest} Look at these images, or lower --learning-rate or set --clip-norm."
-        )
-
-    def _prepared(self, batch: Batch) -> Batch:
-        batch = batch.to(self.fabric.device)
-        if self.options.channels_last:
-            pixels = batch.inputs.pixels.contiguous(memory_format=torch.channels_last)
-            batch = replace(batch, inputs=replace(batch.inputs, pixels=pixels))
-        return batch
+        ) from error
 
     def _endless(self) -> Iterator[Batch]:
         while True:
@@ -272,22 +254,23 @@ class _Run:
             return self.step % every == 0
         return int(done * self.options.evaluations) > int(before * self.options.evaluations)
 
-    def _evaluate(self, log: Log) -> None:
+    def _evaluate(self, log: Log | None) -> None:
         assert self.evaluate is not None
         random = checkpoint.random_state()
-        with self._averaged():
+        with self.engine.averaged() as model:
             # Plain values only: a checkpoint is read without running anything.
-            self.metrics = orjson.loads(orjson.dumps(self.evaluate(self._model()), option=orjson.OPT_SERIALIZE_NUMPY))
+            self.metrics = orjson.loads(orjson.dumps(self.evaluate(model), option=orjson.OPT_SERIALIZE_NUMPY))
             assert self.metrics is not None
             checkpoint.set_random_state(random)
-            log.evaluation(self.step, self.metrics)
+            if log is not None:
+                log.evaluation(self.step, self.metrics)
             figure = dict(flatten(self.metrics)).get(self._best_by())
             better = figure is not None and (self.best is None or figure > self.best)
             self.stale = 0 if better else self.stale + 1
             if better:
                 self.best = figure
-                self._write("best", averaged=False)
-        if self.samples is not None:
+                self._write("best", model)
+        if self.samples is not None and log is not None:
             picture = self.samples.take()
             if picture is not None:
                 log.samples(self.step, picture)
@@ -303,20 +286,20 @@ class _Run:
 
     def _best_by(self) -> str:
         named = self.options.best_by
-        return main_figure(task_of(self._model())) if named == "auto" else named
+        return main_figure(task_of(self.engine.objective.model)) if named == "auto" else named
 
-    def _averaged(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.average is None else self.average.applied(self.module)
-
-    def _model(self) -> nn.Module:
-        return self.objective.model
-
-    def _write(self, name: str, *, averaged: bool = True) -> None:
+    def _write(self, name: str, model: nn.Module | None = None) -> None:
+        """Weights as others load them: the given model's as they are, or the averaged ones."""
+        if not self.first:
+            return
+        if model is None:
+            with self.engine.averaged() as averaged:
+                self._write(name, averaged)
+            return
         card = {**self.meta.get("card", {}), "step": self.step, "seconds": round(self.seconds, 1)}
         if self.metrics is not None:
             card["metrics"] = dict(flatten(self.metrics))
-        with self._averaged() if averaged else nullcontext():
-            store.save(self.out / f"{name}.safetensors", self._model().state_dict(), {**self.meta, "card": card})
+        store.save(self.out / f"{name}.safetensors", model.state_dict(), {**self.meta, "card": card})
 
     def _is_due(self) -> bool:
         seconds = self.kept[1]
@@ -325,21 +308,19 @@ class _Run:
 
     def _save(self) -> None:
         state = {
+            **self.engine.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "weights": self.module.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
             "batches": self.position,
-            "random": checkpoint.random_state(),
             "best": self.best,
             "metrics": self.metrics,
             "pending": self.pending,
             "stale": self.stale,
+            "left_out": self.left_out,
             "options": asdict(self.options),
         }
-        checkpoint.save(self.checkpoints, state, keep=self.options.keep)
+        if self.first:
+            checkpoint.save(self.checkpoints, state, keep=self.options.keep)
         self.kept = (self.step, self.seconds)
 
     def _resume(self) -> None:
@@ -353,26 +334,18 @@ class _Run:
             if state["options"].get(k) != v
         ]
         try:
-            self.module.load_state_dict(state["weights"])
-            groups = [dict(group) for group in self.optimizer.param_groups]
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.engine.load_state_dict(state)
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"the checkpoint in {self.out} is of another model or optimizer: {reason}. "
                 "Resume with the model and options of options.json, or start anew with another --out."
             ) from error
-        for group, own in zip(self.optimizer.param_groups, groups, strict=True):
-            group.update({key: value for key, value in own.items() if key not in ("params", "lr")})
-        if self.average is not None and state["average"] is not None:
-            self.average.load_state_dict(state["average"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.batches.load_state_dict(state["batches"])
-        checkpoint.set_random_state(state["random"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best, self.metrics = state["best"], state["metrics"]
         self.pending = self.evaluate is not None and bool(state.get("pending"))
-        self.stale = int(state.get("stale", 0))
+        self.stale, self.left_out = int(state.get("stale", 0)), int(state.get("left_out", 0))
         self.kept = (self.step, self.seconds)
         self.say(
             f"resuming after step {self.step}" + (f", with other options: {', '.join(changed)}" if changed else "")
@@ -390,9 +363,3 @@ def _steps(options: TrainOptions, epoch: int | None) -> int:
     if epoch is None:
         raise InputError("options that count epochs need the batches of one; give steps or minutes, or epoch=...")
     return max(1, ceil(options.epochs * epoch / options.accumulate))
-
-
-def _fabric(device: torch.device, precision: str) -> Fabric:
-    devices: Any = [device.index] if device.type == "cuda" else 1
-    names: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-    return Fabric(accelerator=device.type, devices=devices, precision=names[precision])

@@ -51,6 +51,11 @@ class TrainOptions:
     """Share of the highest learning rate that onecycle, cosine and poly end with."""
     clip_norm: float = 0.0
     """Largest norm of the gradient over all parameters; 0 does not clip."""
+    clip_value: float = 0.0
+    """Largest number in the gradient; 0 does not clip."""
+    clip_adaptive: float = 0.0
+    """Largest norm of a filter's gradient in units of the filter's own norm, such as 0.01 (Brock 2021); 0 does not
+    clip."""
     ema: float = 0.0
     """Decay of the moving average of the weights, such as 0.999; the average is evaluated and saved. 0 does without."""
     evaluate_every: int = 0
@@ -79,6 +84,20 @@ class TrainOptions:
     """Checkpoints to keep, the newest."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """Arithmetic; auto is bf16 where the hardware has it, else 32."""
+    checkpoint_activations: bool = False
+    """Keep only what enters each block of the backbone, and compute its inside again for the gradient: less memory, a
+    third more time."""
+    compile: bool = False
+    """Compile backbone and neck with torch.compile: slow to start, then faster, best with few picture sizes."""
+    bad_images: Literal["stop", "skip"] = "stop"
+    """A picture that cannot be read stops the run with a checkpoint, or its batch is left out and the picture named."""
+    not_finite: Literal["stop", "skip"] = "stop"
+    """A loss or gradient that is NaN or infinite stops the run, or the step is left out; its terms and images are
+    named either way. More than 10 in a row always stop it."""
+    sync_norm: bool = False
+    """Several processes: batch norms in training mode see the pictures of all of them."""
+    timeout_minutes: float = 30.0
+    """Several processes: the run stops where one waits so long for another."""
     device: str = "auto"
     """Where to compute: cpu, cuda, cuda:1, mps; auto is a GPU if there is one."""
     channels_last: bool = True
@@ -96,7 +115,8 @@ class TrainOptions:
             _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         counts = ("steps", "evaluate_every", "patience", "checkpoint_every", "threads", "workers", "seed")
         amounts = ("epochs", "minutes", "backbone_rate", "weight_decay", "decay", "clip_norm", "checkpoint_minutes")
-        for name in (*counts, *amounts, "power"):
+        amounts = (*amounts, "clip_value", "clip_adaptive", "power")
+        for name in (*counts, *amounts):
             value = getattr(self, name)
             _require(isfinite(value) and value >= 0, name, "0 or more", value)
         _require(isfinite(self.learning_rate), "learning_rate", "a finite number", self.learning_rate)
@@ -105,6 +125,9 @@ class TrainOptions:
         _require(0 <= self.repeat_threshold <= 1, "repeat_threshold", "from 0 to 1", self.repeat_threshold)
         _require(0 <= self.final_rate <= 1, "final_rate", "from 0 to 1", self.final_rate)
         _require(0 < self.layer_decay <= 1, "layer_decay", "above 0, at most 1", self.layer_decay)
+        _require(self.timeout_minutes > 0, "timeout_minutes", "above 0", self.timeout_minutes)
+        clips = [name for name in ("clip_norm", "clip_value", "clip_adaptive") if getattr(self, name)]
+        _require(len(clips) < 2, (clips or [""])[0], "the only way to clip", f"also {', '.join(clips[1:])}")
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             _require(value in choices, name, f"one of {', '.join(choices)}", repr(value))
@@ -118,6 +141,8 @@ class TrainOptions:
 _CHOICES = {
     "optimizer": ("adamw", "sgd", "lion", "muon"),
     "schedule": ("onecycle", "cosine", "poly", "step", "constant"),
+    "bad_images": ("stop", "skip"),
+    "not_finite": ("stop", "skip"),
     "precision": ("auto", "32", "bf16", "16"),
     "sampling": ("uniform", "repeat", "sqrt", "balanced"),
 }
