@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,14 @@ def _layer(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
+@cache
+def _nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def _imports(path: Path) -> Iterator[str]:
     """Absolute names of what a file imports; ``from a import b`` gives ``a.b``."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -76,61 +82,84 @@ def _row(layer: str) -> int | None:
     return next((i for i, row in enumerate(LAYERS) if layer in row), None)
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_imports_point_down(path: Path) -> None:
+def _upward(path: Path) -> Iterator[str]:
+    """What is wrong with the imports of one file by the table of layers."""
     own = _layer(path)
+    row = _row(own)
     if own in ("__init__", "__main__"):
         return
-    assert _row(own) is not None, f"{_name(path)} lies in no layer"
-    for imported in _imports(path):
-        parts = imported.split(".")
-        if parts[0] != "maskwright":
-            continue
-        if parts[1] == "__version__":
-            continue
-        other = parts[1]
-        row, other_row = _row(own), _row(other)
-        assert other_row is not None, f"{_name(path)} imports the package root ({imported})"
-        if other == own:
-            if own == "models":
-                allowed = ([path.stem], ["parts"])
-                assert parts[2:3] in allowed, f"{_name(path)}: a family imports no other family ({imported})"
-            continue
-        assert row is not None
-        assert other_row > row, f"{_name(path)} must not import {imported}: {other} is not below {own}"
-
-
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_families_are_named_in_the_zoo_and_recipes_only(path: Path) -> None:
-    if _layer(path) in ("models", "zoo", "recipes"):
+    if row is None:
+        yield f"{_name(path)} lies in no layer"
         return
-    assert not [name for name in _imports(path) if name.startswith("maskwright.models.")]
+    for imported in _imports(path):
+        package, _, rest = imported.partition(".")
+        other, *inner = rest.split(".")
+        if package != "maskwright" or other == "__version__":
+            continue
+        below = _row(other)
+        if below is None:
+            yield f"{_name(path)} imports the package root ({imported})"
+        elif other == own:
+            if own == "models" and inner[:1] not in ([path.stem], ["parts"]):
+                yield f"{_name(path)}: a family imports no other family ({imported})"
+        elif below <= row:
+            yield f"{_name(path)} must not import {imported}: {other} is not below {own}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_foreign_libraries_have_one_home(path: Path) -> None:
+def _away(path: Path) -> Iterator[str]:
+    """Which foreign libraries one file imports that have their home elsewhere."""
     for imported in _imports(path):
         homes = HOMES.get(imported.split(".")[0])
-        allowed = homes is None or any(_name(path).startswith(home) for home in homes)
-        assert allowed, f"{_name(path)} imports {imported}, which belongs to {homes}"
+        if homes is not None and not any(_name(path).startswith(home) for home in homes):
+            yield f"{_name(path)} imports {imported}, which belongs to {homes}"
         for name in NEVER.get(_layer(path), ()):
-            assert not imported.startswith(name), f"{_name(path)} must not import {imported}"
+            if imported.startswith(name):
+                yield f"{_name(path)} must not import {imported}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_files_stay_short(path: Path) -> None:
-    limit = 450 if _layer(path) == "models" else 400
-    assert len(path.read_text().splitlines()) <= limit
+def test_imports_point_down() -> None:
+    assert not [wrong for path in FILES for wrong in _upward(path)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_only_the_command_line_and_the_training_log_print(path: Path) -> None:
-    if _layer(path) == "cli" or _name(path) == "train/log.py":
-        return
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+def test_families_are_named_in_the_zoo_and_recipes_only() -> None:
+    others = [path for path in FILES if _layer(path) not in ("models", "zoo", "recipes")]
+    named = [(_name(path), name) for path in others for name in _imports(path) if name.startswith("maskwright.models.")]
+    assert not named
+
+
+def test_foreign_libraries_have_one_home() -> None:
+    assert not [wrong for path in FILES for wrong in _away(path)]
+
+
+def test_files_stay_short() -> None:
+    lines = {_name(path): len(path.read_text().splitlines()) for path in FILES}
+    assert not {name: count for name, count in lines.items() if count > (450 if name.startswith("models/") else 400)}
+
+
+def test_only_the_command_line_and_the_training_log_print() -> None:
+    silent = [path for path in FILES if _layer(path) != "cli" and _name(path) != "train/log.py"]
+    calls = [(_name(path), node.func) for path in silent for node in _nodes(path) if isinstance(node, ast.Call)]
+    assert not [name for name, func in calls if isinstance(func, ast.Name) and func.id == "print"]
 
 
 def test_the_tables_cover_what_there_is() -> None:
     known = {layer for row in LAYERS for layer in row} | {"__init__", "__main__"}
     assert {_layer(path) for path in FILES} <= known
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "wrong"),
+    [
+        ("ops/rle.py", "from maskwright.structures import Masks", "structures is not below ops"),
+        ("models/solo.py", "from maskwright.models.condinst import CondInst", "no other family"),
+        ("data/new.py", "import scipy.ndimage", "belongs to"),
+        ("nowhere/new.py", "import os", "lies in no layer"),
+        ("train/new.py", "import maskwright", "package root"),
+    ],
+)
+def test_the_rules_can_fail(place: str, line: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SOURCE", tmp_path)
+    path = tmp_path / place
+    path.parent.mkdir()
+    path.write_text(line + "\n")
+    assert [text for text in (*_upward(path), *_away(path)) if wrong in text]

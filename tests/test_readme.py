@@ -24,7 +24,9 @@ SHORTER = {
     "train": TRAINING,
     "tune": ["--with", *TRAINING],
     "curve": ["--with", *TRAINING],
-    "rate": ["--tries", "10", "--batch-size", "2", "--workers", "0"],
+    "rate": ["--tries", "10", "--batch-size", "2", "--workers", "0", "--resize", "64,64"],
+    "benchmark": ["--repeat", "1", "--no-memory"],
+    "compress": ["--repeat", "1", "--with", *TRAINING],
 }
 """Options that make a command of the README quick; nothing else is changed."""
 

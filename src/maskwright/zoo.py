@@ -167,24 +167,26 @@ def entry(name: str) -> Entry:
     raise InputError(f"a model must have a name of the table, got {name!r}. {_suggest(name, list(_BY_NAME))}")
 
 
-def build(name: str, taxonomy: Taxonomy, **options: Any) -> Model:
+def build(name: str, taxonomy: Taxonomy, *, pruned: Mapping[str, int] | None = None, **options: Any) -> Model:
     """A model with random weights.
 
     Args:
         name: of a row of the table.
         taxonomy: the classes it shall tell apart.
-        options: keyword arguments of the row's builder.
+        pruned: the widths that ``nn.prune.cut`` left. options: keyword arguments of the row's builder.
 
     Returns:
         The model, in training mode, on the host. ``describe`` tells how to build it again.
 
     Raises:
-        InputError: the table has no such name.
+        InputError: the table has no such name, or the model no such channels.
     """
     module, _, function = entry(name).build.partition(":")
     model = getattr(import_module(module), function)(taxonomy, **options)
+    if pruned:
+        import_module("maskwright.nn.prune").narrow(model, pruned)
     model.task = getattr(model, "task", entry(name).task)
-    model.built = (name, dict(options))
+    model.built = (name, {**options, **({"pruned": dict(pruned)} if pruned else {})})
     return model
 
 

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from maskwright import zoo
+from maskwright.cli import _outputs
 from maskwright.cli.main import main
 from maskwright.cli.predict import unique_names
+from maskwright.infer import predictor
+from maskwright.structures import Taxonomy
+from tests.infer.exact import Exact, discs
 from tests.infer.toy import Toy, save, spot
 
 
@@ -116,6 +120,11 @@ def test_options_reach_the_model(toy: Toy, pictures: Path) -> None:
         (["one.png", "--out", "one.png"], "one.png"),
         (["one.png", "--out", "one.png/deeper"], "Choose another --out"),
         (["one.png", "--device", "warp"], "device 'warp'"),
+        (["one.png", "--tile", "big"], "tiles are auto, SIZE or SIZE,OVERLAP in pixels, got 'big'"),
+        (["one.png", "--tile", "64,32"], "less than half"),
+        (["one.png", "--tta", "mirror"], "flip, vflip, rot90, scale"),
+        (["one.png", "--votes", "1,2"], "one number for each of the 1 --weights, got 2"),
+        (["one.png", "--weights", "a,,b"], "single commas"),
     ],
 )
 def test_unusable_input_is_refused_before_work_begins(
@@ -168,3 +177,128 @@ def test_overlay_names_never_repeat() -> None:
     names = [name(Path(path)) for path in paths]
     assert names[:2] == ["x", "b-x"]
     assert len({n.casefold() for n in names}) == len(paths)
+
+
+# ---- tiles, sides, several models, places ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Every name loads an exact model; the names that were asked for."""
+    asked: list[tuple[str, ...]] = []
+
+    def load(*names: str, **options: Any) -> Exact:
+        asked.append(names)
+        model = Exact("panoptic" if names[-1] == "panoptic" else "instance")
+        if names[-1] == "other":
+            model.taxonomy = Taxonomy(names=("red", "green", "blue"))
+        return model
+
+    monkeypatch.setattr(zoo, "load", load)
+    return asked
+
+
+@pytest.fixture
+def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """field.tif with discs, in UTM 33 with pixels of half a meter, and the same as field.png."""
+    monkeypatch.chdir(tmp_path)
+    picture, _ = discs((203, 301), 60, (2, 12), 3)
+    _located(tmp_path / "field.tif", picture, 32633)
+    Image.fromarray(picture).save(tmp_path / "field.png")
+    return tmp_path
+
+
+def _located(path: Path, picture: np.ndarray, epsg: int) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    key = 2048 if epsg == 4326 else 3072
+    for tag, kind, values in (
+        (33550, 12, (0.5, 0.5, 0.0)),
+        (33922, 12, (0.0, 0.0, 0.0, 500000.0, 5400000.0, 0.0)),
+        (34735, 3, (1, 1, 0, 1, key, 0, 1, epsg)),
+    ):
+        tags.tagtype[tag] = kind
+        tags[tag] = values
+    Image.fromarray(picture).save(path, tiffinfo=tags, compression="tiff_lzw")
+
+
+def _found(folder: Path) -> list[tuple[int, str]]:
+    annotations = _document(folder)["annotations"]
+    return sorted((each["category_id"], each["segmentation"]["counts"]) for each in annotations)
+
+
+@pytest.mark.parametrize("name", ["field.tif", "field.png"])
+@pytest.mark.parametrize("words", [["64,28"], ["auto"], ["64,28", "--tta", "flip,rot90", "--batch-size", "3"]])
+def test_tiles_and_sides_find_what_the_whole_picture_has(
+    exact: list[Any], field: Path, name: str, words: list[str]
+) -> None:
+    assert main(["predict", name, "--out", "whole"]) == 0
+    assert main(["predict", name, "--out", "tiled", "--tile", *words]) == 0
+    assert _found(field / "tiled") == _found(field / "whole")
+    assert len(_found(field / "tiled")) > 20
+    painted = [np.array(Image.open(field / each / "overlays" / "field.png")) for each in ("whole", "tiled")]
+    assert np.array_equal(*painted)
+
+
+def test_panoptic_in_tiles(exact: list[Any], field: Path) -> None:
+    words = ["predict", "field.tif", "--weights", "panoptic", "--no-overlays", "--out"]
+    assert main([*words, "whole"]) == 0
+    assert main([*words, "tiled", "--tile", "64,28"]) == 0
+    maps = [np.array(Image.open(field / each / "semantic" / "field.png")) for each in ("whole", "tiled")]
+    assert np.array_equal(*maps)
+    assert _found(field / "tiled") == _found(field / "whole")
+
+
+def test_several_weights_are_merged(exact: list[Any], field: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (field / "a,b").mkdir()
+    words = ["--weights", "one,two", "--weights", "a,b", "--votes", "1,2,3", "--no-overlays"]
+    assert main(["predict", "field.png", *words]) == 0
+    assert exact == [("one",), ("two",), ("a,b",)]
+    assert main(["predict", "field.png", "--out", "whole", "--no-overlays", "--model", "m"]) == 0
+    assert exact[-1] == ("m", "embedded")
+    assert _found(field / "out") == _found(field / "whole")
+    assert main(["predict", "field.png", "--weights", "one,other"]) == 2
+    assert "same classes, but only some of them know blue, ground" in capsys.readouterr().err
+
+
+def test_objects_have_places_on_the_map(exact: list[Any], field: Path) -> None:
+    assert main(["predict", "field.tif", "field.png", "--no-overlays", "--tile", "64,28"]) == 0
+    document = json.loads((field / "out" / "objects.geojson").read_text())
+    assert document["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
+    of_field = [each for each in _document(field / "out")["annotations"] if each["image_id"] == 2]
+    assert len(document["features"]) == len(of_field) > 20
+    for feature, annotation in zip(document["features"], of_field, strict=True):
+        assert feature["properties"]["file"] == "field.tif"
+        assert feature["properties"]["pixels"] == annotation["area"]
+        (ring,) = feature["geometry"]["coordinates"]
+        x, y, width, height = annotation["bbox"]
+        east, north = zip(*ring, strict=True)
+        assert (min(east), max(east)) == (500000 + x / 2, 500000 + (x + width) / 2)
+        assert (max(north), min(north)) == (5400000 - y / 2, 5400000 - (y + height) / 2)
+
+
+def test_every_coordinate_system_has_its_document(exact: list[Any], field: Path) -> None:
+    picture = np.array(Image.open(field / "field.png"))
+    _located(field / "degrees.tif", picture, 4326)
+    assert main(["predict", "field.tif", "degrees.tif", "--no-overlays"]) == 0
+    written = sorted(path.name for path in (field / "out").glob("*.geojson"))
+    assert written == ["objects-epsg32633.geojson", "objects-epsg4326.geojson"]
+    assert "crs" not in json.loads((field / "out" / written[1]).read_text())
+    assert main(["predict", "field.png", "--no-overlays", "--out", "none"]) == 0
+    assert list((field / "none").glob("*.geojson")) == []
+
+
+def test_a_large_picture_is_shown_smaller(exact: list[Any], field: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "MOST_SHOWN", 1000)
+    monkeypatch.setattr(_outputs, "LARGEST_OVERLAY", 110)
+    assert main(["predict", "field.tif", "--tile", "64,28"]) == 0
+    assert Image.open(field / "out" / "overlays" / "field.png").size == (101, 68)
+
+
+def test_a_broken_file_among_tiles_loses_nothing(
+    exact: list[Any], field: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (field / "broken.tif").write_bytes((field / "field.tif").read_bytes()[:3000])
+    (field / "text.tif").write_text("no picture")
+    assert main(["predict", "field.tif", "broken.tif", "text.tif", "--tile", "64,28", "--no-overlays"]) == 1
+    assert len(_found(field / "out")) > 20
+    assert "2 files failed" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from PIL import Image
 
 from maskwright.cli import _options
 from maskwright.cli.main import main
-from maskwright.cli.train import AUGMENT, CONDITIONS, OPTIONS, _augment, _sizing, configure
+from maskwright.cli.train import AUGMENT, CONDITIONS, OPTIONS, _augment, configure, sizing
 from maskwright.data.augment.conditions import Conditions
 from maskwright.data.augment.transforms import Augment
 from maskwright.structures import Resize
@@ -239,10 +239,10 @@ def test_changes_fit_the_models_size() -> None:
     assert (cells.scale, cells.crop, cells.hflip) == ((1.6, 2.5), (512, 512), 0.0)
     jitter = _augment(Resize(short=800, long=1333), {"fit": True, "crop": (1024, 1024), "scale": (0.1, 2.0)})
     assert (jitter.short, jitter.scale) == ((), (0.1, 2.0))
-    assert _sizing("640,1000") == Resize(short=640, long=1000)
-    assert _sizing("2x") == Resize(scale=2.0)
+    assert sizing("640,1000") == Resize(short=640, long=1000)
+    assert sizing("2x") == Resize(scale=2.0)
     with pytest.raises(argparse.ArgumentTypeError):
-        _sizing("large")
+        sizing("large")
 
 
 def test_help_needs_no_torch() -> None:

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskwright.cli import _looks
 from maskwright.cli._tables import robustness, table
-from maskwright.cli.progress import Download
 from maskwright.data.robustness.table import KINDS, SEVERITIES
 from maskwright.errors import InputError
 
@@ -39,7 +39,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the images (default: where the format has them)"
     )
-    parser.add_argument("--weights", help="the same as WEIGHTS; then WEIGHTS may name the model")
+    parser.add_argument(
+        "--weights",
+        action="append",
+        help="the same as WEIGHTS; then WEIGHTS may name the model; several, given one by one or with commas, are "
+        "merged; they know the same classes",
+    )
     parser.add_argument("--model", help="the model of a checkpoint that does not say it itself (see maskwright models)")
     parser.add_argument(
         "--max-per-image",
@@ -59,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", "32", "bf16", "16"), default="32", help="default: 32")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images (default: 2)")
     parser.add_argument("--lenient", action="store_true", help="leave broken objects out instead of refusing the file")
+    _looks.add_flags(parser)
     parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
     parser.add_argument(
         "--results",
@@ -97,23 +103,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from maskwright import zoo
     from maskwright.data.opening import open_split
     from maskwright.data.task_views import for_task
     from maskwright.evaluate import evaluate_corrupted
+    from maskwright.infer.tiles import Tiled
     from maskwright.protocols import task_of
 
     damages = _damages(args)
     if args.intervals is not None and args.intervals < 1:
         raise InputError(f"--intervals must be at least 1, got {args.intervals}.")
+    weights = _looks.named_weights(args.weights, args.target or "embedded")
+    _looks.check(args, weights)
     data = open_split(args.data, "val", images=args.images, strict=not args.lenient)
-    weights = args.weights or args.target or "embedded"
-    name = args.model or (args.target if args.weights else None)
-    named = (weights,) if name is None else (name, weights)
-    model: Any = zoo.load(*named, commercial=args.commercial, progress=Download())
+    model, tiles = _looks.load(args, weights, args.model or (args.target if args.weights else None))
+    if tiles is not None:
+        model = Tiled(model, tiles)
     task = task_of(model)
     if args.kind and task != "instance":
-        raise InputError(f"--kind chooses between masks and boxes of instances, but {weights} is a {task} model.")
+        raise InputError(
+            f"--kind chooses between masks and boxes of instances, but {', '.join(weights)} is a {task} model."
+        )
     source = for_task(data, task)
     options: dict[str, Any] = {
         "max_per_image": args.max_per_image,
@@ -130,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         figures = evaluate_corrupted(model, source, corruptions=kinds, severities=severities, **options)
         print(json.dumps(figures) if args.json else robustness(figures))
         return 0
-    return _evaluate(args, model, source, task, f"{weights} on {args.data}", options)
+    return _evaluate(args, model, source, task, f"{', '.join(weights)} on {args.data}", options)
 
 
 def _evaluate(

@@ -24,6 +24,8 @@ COMMANDS = {
     "evaluate": "measure a model on annotated images: AP, mIoU or PQ",
     "predict": "find the objects, classes or segments in images, files or whole folders",
     "export": "write a model for a runtime: ONNX Runtime, OpenVINO, TensorRT or compiled PyTorch",
+    "benchmark": "time models from file to masks, stage by stage, against a budget",
+    "compress": "make a model smaller: prune channels, tune, quantize; and say what it cost and brought",
     "score": "measure result files against annotations, without a model",
     "audit": "find what is wrong with a data set before it costs a training run",
     "synth": "draw scenes with perfect labels: street, cells, parts, shelf, orchard",

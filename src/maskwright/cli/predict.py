@@ -2,30 +2,33 @@
 
 What is written follows from the model's task. Instance: ``results.json`` (COCO instances) and ``objects.csv``.
 Semantic: ``semantic/`` (label images and ``classes.json``) and ``areas.csv``. Panoptic: all of these, of which
-``results.json`` holds the things, and ``panoptic.json`` with ``panoptic/`` (COCO panoptic).
+``results.json`` holds the things, and ``panoptic.json`` with ``panoptic/`` (COCO panoptic). Of images that say where
+on Earth they lie, ``objects.geojson`` too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from contextlib import ExitStack
-from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from maskwright.cli.progress import Download
+from maskwright.cli import _looks
+from maskwright.cli._outputs import (
+    Painter,
+    names_inside,
+    open_outputs,
+    open_places,
+    require_writable,
+    unique_names,
+)
 from maskwright.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from maskwright.structures import Scene, Taxonomy
 
 
@@ -34,8 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="image files, folders or glob patterns")
     parser.add_argument(
         "--weights",
-        default="embedded",
-        help="a run directory, a checkpoint, a published name, or embedded, which ships with the package (default)",
+        action="append",
+        help="a run directory, a checkpoint, a published name, or embedded, which ships with the package (default); "
+        "several, given one by one or with commas, are merged; they know the same classes",
     )
     parser.add_argument("--model", help="the model of a checkpoint that does not say it itself (see maskwright models)")
     parser.add_argument(
@@ -65,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 … (default: auto, the GPU if there is one)")
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto", help="default: auto")
     parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
+    _looks.add_flags(parser)
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
@@ -74,35 +79,38 @@ def run(args: argparse.Namespace) -> int:
     # Everything that can be refused is refused before the model is loaded.
     overlays = None if args.no_overlays else args.out / "overlays"
     require_writable(args.out if overlays is None else overlays)
-    from maskwright import zoo
+    weights = _looks.named_weights(args.weights, "embedded")
+    _looks.check(args, weights)
     from maskwright.data.io import find_images
     from maskwright.infer.predictor import stream
     from maskwright.protocols import task_of
 
     paths = find_images(args.paths)
     began = time.perf_counter()
-    named = (args.weights,) if args.model is None else (args.model, args.weights)
-    model: Any = zoo.load(*named, commercial=args.commercial, progress=Download())
+    model, tiles = _looks.load(args, weights, args.model, args.resize)
     taxonomy: Taxonomy = model.taxonomy
     task = task_of(model)
     threshold = 0.5 if args.score_threshold is None and task == "instance" else args.score_threshold
+    merged = len(weights) > 1 or args.tta is not None  # then each model resizes for itself
     answers = stream(
         model,
         paths,
-        resize=args.resize,
+        resize="default" if merged else args.resize,
         score_threshold=threshold,
         max_per_image=args.max_per_image,
         batch_size=args.batch_size,
         device=args.device,
         precision=args.precision,
+        tiles=tiles,
     )
     counts: dict[str, dict[str, int]] = {}
     failed: dict[str, str] = {}
     interrupted = False
     with ExitStack() as stack:
-        adds = _outputs(stack, args.out, taxonomy, task)
-        names, inside = unique_names(), _inside(paths)
-        painter = None if overlays is None else stack.enter_context(_Painter(overlays, taxonomy, failed))
+        adds = open_outputs(stack, args.out, taxonomy, task)
+        placed = None if task == "semantic" else open_places(stack, args.out, taxonomy, paths, failed)
+        names, inside = unique_names(), names_inside(paths)
+        painter = None if overlays is None else stack.enter_context(Painter(overlays, taxonomy, failed))
         try:
             for path, picture, scene in answers:
                 name = path.as_posix()
@@ -112,7 +120,9 @@ def run(args: argparse.Namespace) -> int:
                 stem = names(path)
                 for add in adds:
                     add(inside(path), scene, stem)
-                if painter is not None and picture is not None:
+                if placed is not None:
+                    placed(path, inside(path), scene)
+                if painter is not None:
                     painter(path, stem, picture, scene)
                 counts[name] = _count(scene, taxonomy)
                 if not args.json:
@@ -123,35 +133,6 @@ def run(args: argparse.Namespace) -> int:
     if interrupted:
         raise KeyboardInterrupt
     return 1 if failed else 0
-
-
-def _inside(paths: Sequence[Path]) -> Callable[[Path], str]:
-    """What documents call a file: its path as given, or, where one is absolute or leads upward, from what all share.
-
-    Readers, ours too, take only names that stay inside of a folder, which ``--images`` then names.
-    """
-    if not any(path.is_absolute() or ".." in path.parts for path in paths):
-        return lambda path: path.as_posix()
-    whole = {path: Path(os.path.abspath(path)) for path in paths}
-    base = os.path.commonpath([path.parent for path in whole.values()])
-    return lambda path: whole[path].relative_to(base).as_posix()
-
-
-def _outputs(stack: ExitStack, out: Path, taxonomy: Taxonomy, task: str) -> list[Callable[[str, Scene, str], None]]:
-    """What takes each image's file name, scene and the name of its maps."""
-    from maskwright.infer.map_writers import area_table, label_images, panoptic_document
-    from maskwright.infer.writers import coco_document, object_table
-
-    adds: list[Callable[[str, Scene, str], None]] = []
-    if task != "semantic":
-        for name, write in {"results.json": coco_document, "objects.csv": object_table}.items():
-            plain = stack.enter_context(write(out / name, taxonomy))
-            adds.append(lambda name, scene, stem, plain=plain: plain(name, scene))
-    if task != "instance":
-        maps = {"semantic": label_images, "areas.csv": area_table}
-        for name, write in ({**maps, "panoptic.json": panoptic_document} if task == "panoptic" else maps).items():
-            adds.append(stack.enter_context(write(out / name, taxonomy)))
-    return adds
 
 
 def _report(
@@ -193,19 +174,6 @@ def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def require_writable(folder: Path) -> None:
-    """Make ``folder`` and see that files can be made in it, or raise ``InputError``."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"results go to a folder that can be written, but {folder} cannot: {error.strerror}. Choose another --out."
-        ) from error
-
-
 def _sizing(text: str) -> tuple[int, int] | str | None:
     if text in ("default", "none"):
         return None if text == "none" else text
@@ -214,56 +182,3 @@ def _sizing(text: str) -> tuple[int, int] | str | None:
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be SHORT,LONG in pixels, none or default, got {text!r}") from None
     return short, long
-
-
-class _Painter:
-    """Draws and writes overlays in one thread beside the model's; a few at most wait."""
-
-    def __init__(self, folder: Path, taxonomy: Taxonomy, failed: dict[str, str], waiting: int = 2) -> None:
-        self.folder, self.taxonomy, self.failed, self.limit = folder, taxonomy, failed, waiting
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="overlay")
-        self.waiting: deque[tuple[Path, Future[None]]] = deque()
-
-    def __enter__(self) -> _Painter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._settle(0)
-        self.pool.shutdown()
-
-    def __call__(self, path: Path, stem: str, picture: Tensor, scene: Scene) -> None:
-        target = self.folder / f"{stem}.png"
-        self.waiting.append((path, self.pool.submit(_paint, target, picture, scene, self.taxonomy)))
-        self._settle(self.limit)
-
-    def _settle(self, left: int) -> None:
-        while len(self.waiting) > left:
-            path, done = self.waiting.popleft()
-            try:
-                done.result()
-            except (InputError, OSError) as error:
-                self.failed[path.as_posix()] = f"{path}: the overlay could not be written: {error}"
-
-
-def _paint(target: Path, picture: Tensor, scene: Scene, taxonomy: Taxonomy) -> None:
-    from maskwright.draw.image import overlay, save
-
-    save(target, overlay(picture, scene, taxonomy))
-
-
-def unique_names() -> Callable[[Path], str]:
-    """A function from an image's path to a name for its overlay and maps, different for every call.
-
-    The stem where it is free, then with its folder, its ending, and a number. Case does not count, as some file
-    systems do not tell it apart.
-    """
-    used: set[str] = set()
-
-    def name(path: Path) -> str:
-        stem, folder, ending = path.stem, path.parent.name, path.suffix[1:]
-        first = [stem, f"{folder}-{stem}" if folder else stem, f"{stem}-{ending}"]
-        free = (choice for choice in chain(first, (f"{stem}-{n}" for n in count(2))) if choice.casefold() not in used)
-        used.add((chosen := next(free)).casefold())
-        return chosen
-
-    return name

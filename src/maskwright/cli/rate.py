@@ -9,7 +9,7 @@ from typing import Any
 
 from maskwright.cli._options import add_flags, given
 from maskwright.cli.progress import Line
-from maskwright.cli.train import AUGMENT, OPTIONS
+from maskwright.cli.train import AUGMENT, OPTIONS, sizing
 from maskwright.errors import InputError
 
 
@@ -24,6 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", help="start from a checkpoint or published weights")
     parser.add_argument("--pretrained", action="store_true", help="start from ImageNet weights of the backbone")
+    parser.add_argument(
+        "--resize", type=sizing, metavar="SHORT,LONG", help="sides at test time in pixels, or a factor such as 2x"
+    )
     parser.add_argument("--low", type=float, default=1e-7, metavar="X", help="the first rate (default: 1e-7)")
     parser.add_argument("--high", type=float, default=1.0, metavar="X", help="the last rate (default: 1)")
     parser.add_argument(
@@ -57,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
     options = TrainOptions(**given(args, *OPTIONS))
     changes = given(args, *AUGMENT)
     Augment(**changes)
-    args.resize = None
     task = zoo.entry(args.model).task
     if options.threads:
         torch.set_num_threads(options.threads)

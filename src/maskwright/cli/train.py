@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pretrained", action="store_true", help="start from ImageNet weights of the backbone")
     parser.add_argument(
-        "--resize", type=_sizing, metavar="SHORT,LONG", help="sides at test time in pixels, or a factor such as 2x"
+        "--resize", type=sizing, metavar="SHORT,LONG", help="sides at test time in pixels, or a factor such as 2x"
     )
     parser.add_argument(
         "--max-per-image",
@@ -235,7 +235,7 @@ def _augment(resize: Resize, changes: dict[str, Any]) -> Augment:
     return Augment(**{**fitting, **changes})
 
 
-def _sizing(text: str) -> Resize:
+def sizing(text: str) -> Resize:
     from maskwright.structures import Resize
 
     try:

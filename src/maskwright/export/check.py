@@ -31,6 +31,7 @@ TOLERANCES = {
     "fp32": Tolerance(score=1e-3, iou=0.99, objects=0.98, pixels=0.999),
     "fp16": Tolerance(score=0.02, iou=0.95, objects=0.95, pixels=0.99),
     "bf16": Tolerance(score=0.05, iou=0.9, objects=0.9, pixels=0.97),
+    "int8": Tolerance(score=0.1, iou=0.85, objects=0.85, pixels=0.95),
 }
 """By precision. Rounding alone moves an object near a threshold; those are left out of the comparison."""
 

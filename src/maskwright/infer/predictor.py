@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from maskwright.data.io import read_image, to_picture
+from maskwright.data.rasters import Raster, open_raster
 from maskwright.errors import InputError
+from maskwright.infer.ready import Ready, Sizing, prepare, require, sizing
+from maskwright.infer.stitch import Stitcher
+from maskwright.infer.tiles import Tiles, tile_by_tile
 from maskwright.nn.modes import autocast, evaluating
 from maskwright.ops.hardware import choose_device, choose_precision
-from maskwright.protocols import Model
-from maskwright.structures import Geometry, Images, Resize, Scene
+from maskwright.protocols import Model, task_of
+from maskwright.structures import Images, Resize, Scene
 
-Sizing = Resize | tuple[int, int] | Literal["default"] | None
-"""``"default"`` is the model's own resize, ``None`` the picture's own size, ``(short, long)`` sides in pixels."""
+Stage = Callable[[str], AbstractContextManager[Any]]
+"""Opens one of ``STAGES``; what happens inside of it is that stage's work."""
+
+STAGES = ("decode", "preprocess", "network", "postprocess")
+"""File to pixels; resized, padded and on the device; through the network; from its tensors to a scene with masks."""
+
+
+def _unwatched(_: str) -> AbstractContextManager[Any]:
+    return nullcontext()
+
+
+MOST_SHOWN = 25_000_000
+"""Pixels of a picture that ``stream`` still gives beside its scene where it is computed in tiles."""
 
 
 class Predicted(NamedTuple):
@@ -69,11 +84,11 @@ def predict(
     """
     options = _Options.of(model, resize, score_threshold, max_per_image, batch_size, device, precision)
     if not _is_many(images):
-        return _infer(model, [_prepare(to_picture(images), options.resize)], options)[0]
+        return _infer(model, [prepare(to_picture(images), options.resize)], options)[0]
     waiting: Iterator[Any] = iter(images)
     scenes: list[Scene] = []
     while chunk := list(islice(waiting, batch_size)):
-        scenes += _infer(model, [_prepare(to_picture(image), options.resize) for image in chunk], options)
+        scenes += _infer(model, [prepare(to_picture(image), options.resize) for image in chunk], options)
     return scenes
 
 
@@ -88,6 +103,7 @@ def stream(
     device: torch.device | str | None = None,
     precision: str = "auto",
     workers: int = 2,
+    tiles: Tiles | None = None,
 ) -> Iterator[Predicted]:
     """Find the objects of any number of files, one after the other, in order.
 
@@ -96,11 +112,68 @@ def stream(
     place of its scene and stops nothing. Options are those of ``predict``; they are checked at once, not on the first
     answer.
 
+    With ``tiles`` pictures are read by windows and computed tile by tile (``predict_raster``), ``batch_size`` tiles at
+    once; an answer then has the picture only if it has at most ``MOST_SHOWN`` pixels.
+
     Raises:
         InputError: an option is out of range.
     """
     options = _Options.of(model, resize, score_threshold, max_per_image, batch_size, device, precision)
+    if tiles is not None:
+        return (_tiled(model, Path(path), tiles, options, max(1, workers)) for path in paths)
     return _stream(model, (Path(path) for path in paths), options, max(1, workers))
+
+
+def one_by_one(
+    model: Model,
+    *,
+    resize: Sizing = "default",
+    score_threshold: float | None = None,
+    max_per_image: int | None = None,
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+) -> Callable[[Path, Stage], Scene]:
+    """What ``stream`` does with a file, in this thread and stage by stage, for those who measure it.
+
+    The options are those of ``predict``. What comes back takes a file and a ``Stage``, and raises ``InputError`` where
+    the file cannot be read.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+    options = _Options.of(model, resize, score_threshold, max_per_image, 1, device, precision)
+
+    def step(path: Path, stage: Stage) -> Scene:
+        file = _read(path, options.resize, stage)
+        if file.error is not None:
+            raise file.error
+        return _infer(model, _pixels([file]), options, stage)[0]
+
+    return step
+
+
+def predict_raster(
+    model: Model,
+    raster: Raster,
+    tiles: Tiles,
+    *,
+    resize: Sizing = "default",
+    score_threshold: float | None = None,
+    max_per_image: int | None = None,
+    batch_size: int = 1,
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+    workers: int = 2,
+) -> Scene:
+    """Find the objects of a picture that is read by windows, tile by tile (``infer.tiles``, ``infer.stitch``).
+
+    Options are those of ``predict`` for each tile; ``max_per_image``, if given, holds for the whole picture too.
+
+    Raises:
+        InputError: a window cannot be read, or an option is out of range.
+    """
+    options = _Options.of(model, resize, score_threshold, max_per_image, batch_size, device, precision)
+    return _raster(model, raster, tiles, options, workers)
 
 
 # ---- options --------------------------------------------------------------------------------------------------------
@@ -127,32 +200,15 @@ class _Options:
     ) -> _Options:
         settings: dict[str, float | int] = {}
         if score_threshold is not None:
-            _require(0 <= score_threshold <= 1, "score_threshold", "a number from 0 to 1", score_threshold)
+            require(0 <= score_threshold <= 1, "score_threshold", "a number from 0 to 1", score_threshold)
             settings["score_threshold"] = float(score_threshold)
         if max_per_image is not None:
-            _require(max_per_image >= 1, "max_per_image", "at least 1", max_per_image)
+            require(max_per_image >= 1, "max_per_image", "at least 1", max_per_image)
             settings["max_per_image"] = int(max_per_image)
-        _require(batch_size >= 1, "batch_size", "at least 1", batch_size)
-        _require(str(precision) in ("auto", "32", "bf16"), "precision", "auto, 32 or bf16", precision)
+        require(batch_size >= 1, "batch_size", "at least 1", batch_size)
+        require(str(precision) in ("auto", "32", "bf16"), "precision", "auto, 32 or bf16", precision)
         chosen = _device(model, device)
-        return cls(_resize(model, resize), settings, batch_size, chosen, choose_precision(str(precision), chosen))
-
-
-def _require(holds: bool, name: str, wanted: str, got: object) -> None:
-    if not holds:
-        raise InputError(f"{name} must be {wanted}, got {got!r}.")
-
-
-def _resize(model: Model, wanted: Sizing) -> Resize | None:
-    if wanted is None or isinstance(wanted, Resize):
-        return wanted
-    if isinstance(wanted, str):
-        _require(wanted == "default", "resize", '"default", None or (short, long)', wanted)
-        return model.resize
-    sides: tuple[Any, ...] = tuple(wanted)
-    fits = len(sides) == 2 and all(isinstance(v, (int, np.integer)) and v >= 1 for v in sides) and sides[0] <= sides[1]
-    _require(fits, "resize", "(short, long) in pixels with short <= long", wanted)
-    return Resize(short=int(sides[0]), long=int(sides[1]), antialias=model.resize.antialias)
+        return cls(sizing(model.resize, resize), settings, batch_size, chosen, choose_precision(str(precision), chosen))
 
 
 def _device(model: Model, wanted: torch.device | str | None) -> torch.device:
@@ -165,42 +221,20 @@ def _device(model: Model, wanted: torch.device | str | None) -> torch.device:
 # ---- one step -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    pixels: Tensor
-    geometry: Geometry
-
-
-def _prepare(picture: Tensor, resize: Resize | None) -> _Ready:
-    """Resize a picture, uint8 [3, H, W], on the host.
-
-    With ``antialias`` the result is rounded to uint8, as PIL (and so detectron2) gives it; without, bilinear samples
-    stay floating, as torchvision's models take them.
-    """
-    size = (int(picture.shape[1]), int(picture.shape[2]))
-    if resize is None:
-        return _Ready(picture, Geometry.identity(size))
-    target = resize.target(size)
-    if target != size:
-        source = picture[None] if resize.antialias else picture[None].float()
-        picture = interpolate(source, size=target, mode="bilinear", antialias=resize.antialias)[0]
-    elif not resize.antialias:
-        picture = picture.float()
-    return _Ready(picture, Geometry.resized(size, target))
-
-
-def _infer(model: Model, ready: Sequence[_Ready], options: _Options) -> list[Scene]:
+def _infer(model: Model, ready: Sequence[Ready], options: _Options, stage: Stage = _unwatched) -> list[Scene]:
     """One batch through the model; scenes on the host."""
     if not ready:
         return []
     network = cast(nn.Module, model)
     network.to(options.device)
-    inputs = Images.pad([r.pixels for r in ready], [r.geometry for r in ready], multiple=model.size_divisor)
+    with stage("preprocess"):
+        inputs = Images.pad([r.pixels for r in ready], [r.geometry for r in ready], multiple=model.size_divisor)
+        there = inputs.to(options.device)
     with torch.no_grad(), evaluating(network, options.settings):
-        with autocast(options.device, options.precision):
-            raw = network(inputs.to(options.device))
-        scenes = model.predict(raw, inputs.geometry)
-    return [scene.to("cpu") for scene in scenes]
+        with stage("network"), autocast(options.device, options.precision):
+            raw = network(there)
+        with stage("postprocess"):
+            return [scene.to("cpu") for scene in model.predict(raw, inputs.geometry)]
 
 
 # ---- many files -----------------------------------------------------------------------------------------------------
@@ -210,14 +244,40 @@ def _infer(model: Model, ready: Sequence[_Ready], options: _Options) -> list[Sce
 class _File:
     path: Path
     picture: Tensor | None = None
-    ready: _Ready | None = None
+    ready: Ready | None = None
     error: InputError | None = None
 
 
-def _read(path: Path, resize: Resize | None) -> _File:
+def _raster(model: Model, raster: Raster, tiles: Tiles, options: _Options, workers: int) -> Scene:
+    def look(pictures: list[Tensor]) -> list[Scene]:
+        return _infer(model, [prepare(picture, options.resize) for picture in pictures], options)
+
+    stitcher = Stitcher(raster.size, task_of(model), model.taxonomy)
+    tile_by_tile(raster, tiles, look, stitcher, batch_size=options.batch_size, workers=workers)
+    limit = options.settings.get("max_per_image")
+    return stitcher.scene(None if limit is None else int(limit))
+
+
+def _tiled(model: Model, path: Path, tiles: Tiles, options: _Options, workers: int) -> Predicted:
     try:
-        picture = read_image(path)
-        return _File(path, picture, _prepare(picture, resize))
+        raster = open_raster(path)
+        scene = _raster(model, raster, tiles, options, workers)
+        shown = raster.size[0] * raster.size[1] <= MOST_SHOWN
+        return Predicted(path, raster.read(0, 0, *raster.size) if shown else None, scene)
+    except InputError as error:
+        return Predicted(path, None, error)
+    except OSError as error:
+        return Predicted(path, None, InputError(f"cannot read {path}: {error.strerror or error}."))
+    except (MemoryError, RuntimeError) as error:
+        return Predicted(path, None, _too_large(path, error))
+
+
+def _read(path: Path, resize: Resize | None, stage: Stage = _unwatched) -> _File:
+    try:
+        with stage("decode"):
+            picture = read_image(path)
+        with stage("preprocess"):
+            return _File(path, picture, prepare(picture, resize))
     except InputError as error:
         return _File(path, error=error)
     except OSError as error:
@@ -260,7 +320,7 @@ def _answer(model: Model, files: list[_File], options: _Options) -> Iterator[Pre
         yield Predicted(file.path, None if isinstance(answer, InputError) else file.picture, answer)
 
 
-def _pixels(files: list[_File]) -> list[_Ready]:
+def _pixels(files: list[_File]) -> list[Ready]:
     return [file.ready for file in files if file.ready is not None]
 
 

@@ -1,13 +1,13 @@
-"""A MobileNet that learns nuclei with a teacher, against the same network under the same budget without.
+"""Ways of training, one change at a time, on real nuclei: losses between masks, averages, balance, stages, a teacher.
 
-The pupil is ``mask-rcnn-mobilenetv3`` with thin parts for small objects, from scratch; the teacher the weights that
-ship with the package, which a Mask R-CNN learned from the same 467 pictures. Crops, order, optimizer, schedule and
-number of steps are equal within a seed, and so are the pupil's first weights; only what a step minimizes differs.
-Figures are of the weights' moving average after the last step. ``--held-out`` measures on a fifth of ``train`` that no
-pupil then learns from, which is where factors were chosen; ``val`` is for the figures that are reported.
+The model is ``mask-rcnn-mobilenetv3`` with thin parts for small objects, from scratch. Crops, order, optimizer,
+schedule and number of steps are equal within a seed, and so are the first weights; only what the way's name says
+differs. The teacher is what ships with the package, a Mask R-CNN that learned from the same 467 pictures. Figures are
+of the weights after the last step (their moving average, but for ``no average``), on ``val``, which chose nothing.
+``--held-out`` measures on a fifth of ``train`` that is then not learned from; factors of the teacher were chosen there.
 
-    python benchmarks/distillation.py --data NUCLEI --held-out --steps 100 --ways alone features
-    python benchmarks/distillation.py --data NUCLEI --steps 150 --seeds 0 1 2 --keep docs/distillation.json
+    python benchmarks/training_ways.py --data NUCLEI --steps 300 --keep docs/training.json --page docs/training.md
+    python benchmarks/training_ways.py --data NUCLEI --held-out --ways plain features --loss-weights "teacher_*=0.3"
 """
 
 from __future__ import annotations
@@ -56,15 +56,30 @@ PUPIL: dict[str, Any] = {
     "resize": Resize(scale=ZOOM, long=2048),
 }
 
-WAYS: dict[str, dict[str, Any]] = {
-    "alone": {},
-    "response": {"distill": "response", "teacher_share": 0.5},
-    "features": {"distill": "features"},
-    "relations": {"distill": "relations"},
-    "features+relations": {"distill": "features,relations"},
-    "all": {"distill": "response,features,relations", "teacher_share": 0.5},
+TRAINING: dict[str, Any] = {
+    "batch_size": BATCH,
+    "learning_rate": RATE,
+    "clip_norm": 5.0,
+    "ema": 0.98,
+    "precision": "32",
+    "channels_last": False,
+    "threads": 1,
+    "workers": 0,
 }
-"""What the pupil learns from the teacher, as options of the objective."""
+
+WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "dice": ({"mask_loss": "dice"}, {}),
+    "bce+dice": ({"mask_loss": "bce+dice"}, {}),
+    "bce+boundary": ({"mask_loss": "bce+boundary"}, {}),
+    "no average": ({}, {"ema": 0.0}),
+    "uncertainty": ({"balance": "uncertainty"}, {}),
+    "hard regions": ({"roi_sampling": "hard"}, {}),
+    "response": ({"teacher": "embedded", "distill": "response", "teacher_share": 0.5}, {}),
+    "features": ({"teacher": "embedded", "distill": "features"}, {}),
+    "relations": ({"teacher": "embedded", "distill": "relations"}, {}),
+}
+"""Options of the objective and of the training that differ from those of ``plain``."""
 
 
 def sources(data: Path, held_out: bool) -> tuple[Any, Any]:
@@ -83,16 +98,10 @@ def fit(way: str, weights: str, source: Any, steps: int, seed: int, out: Path) -
     seed_all(seed)
     torch.set_flush_denormal(True)
     pupil: Any = zoo.build("mask-rcnn-mobilenetv3", source.taxonomy, **PUPIL)
-    chosen = dict(WAYS[way])
-    if chosen:
-        options = ObjectiveOptions(teacher="embedded", loss_weights=weights, **chosen)
-        objective = make(pupil, options, teacher=zoo.load("embedded"))
-    else:
-        objective = make(pupil)
-    options = TrainOptions(
-        steps=steps, batch_size=BATCH, learning_rate=RATE, clip_norm=5.0, ema=0.98, precision="32",
-        channels_last=False, threads=1, workers=0, seed=seed,
-    )  # fmt: skip
+    wanted, trained = WAYS[way]
+    aims = ObjectiveOptions(loss_weights=weights, **wanted)
+    objective = make(pupil, aims, teacher=zoo.load(aims.teacher) if aims.teacher else None)
+    options = TrainOptions(**{**TRAINING, "steps": steps, "seed": seed, **trained})
     augment = Augment(
         vflip=0.5, quarter_turns=True, scale=(0.8 * ZOOM, 1.2 * ZOOM), crop=(CROP, CROP), crop_on_object=0.8, invert=0.2
     )
@@ -103,13 +112,13 @@ def fit(way: str, weights: str, source: Any, steps: int, seed: int, out: Path) -
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A line a way: means over seeds with their deviation, and the gain over ``alone`` at equal seeds."""
-    lines = ["| way | steps | seeds | AP | AP50 | gain of AP over alone | minutes |", "|---|---|---|---|---|---|---|"]
+    """A line a way: means over seeds with their deviation, and the gain over ``plain`` at equal seeds."""
+    lines = ["| way | steps | seeds | AP | AP50 | gain of AP over plain | minutes |", "|---|---|---|---|---|---|---|"]
     keys = dict.fromkeys((r["way"], r["weights"], r["steps"], r["on"]) for r in rows)
     for way, weights, steps, on in keys:
         mine = [r for r in rows if (r["way"], r["weights"], r["steps"], r["on"]) == (way, weights, steps, on)]
-        alone = {r["seed"]: r for r in rows if (r["way"], r["steps"], r["on"]) == ("alone", steps, on)}
-        gains = [100 * (r["AP"] - alone[r["seed"]]["AP"]) for r in mine if r["seed"] in alone and way != "alone"]
+        plain = {r["seed"]: r for r in rows if (r["way"], r["steps"], r["on"]) == ("plain", steps, on)}
+        gains = [100 * (r["AP"] - plain[r["seed"]]["AP"]) for r in mine if r["seed"] in plain and way != "plain"]
         ap, ap50 = ([100 * r[name] for r in mine] for name in ("AP", "AP50"))
         named = f"{way} {weights}".strip() + ("" if on == "val" else f" ({on})")
         lines.append(
@@ -117,6 +126,13 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{_spread(gains, sign=True)} | {mean(r['minutes'] for r in mine):.1f} |"
         )
     return "\n".join(lines)
+
+
+def page(rows: list[dict[str, Any]], machine: str) -> str:
+    """The table with what it is of."""
+    said = (__doc__ or "").split("\n\n")
+    shown = [f"{said[0]}\n\n{said[1]}", table(rows), f"{machine}. Made by:", said[2].rstrip()]
+    return "\n\n".join(["# Ways of training, measured", *shown]).replace("``", "`") + "\n"
 
 
 def _spread(values: list[float], *, sign: bool = False) -> str:
@@ -130,13 +146,14 @@ def main() -> None:
     """Train every way with every seed, print the table after each, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.json, val.json and images/")
-    parser.add_argument("--out", type=Path, default=Path("runs/distillation"))
+    parser.add_argument("--out", type=Path, default=Path("runs/ways"))
     parser.add_argument("--keep", type=Path, help="JSON file of figures; those in it are not measured again")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=["alone", "features"])
-    parser.add_argument("--loss-weights", default="", help="factors of the losses of all ways but alone")
+    parser.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=list(WAYS))
+    parser.add_argument("--loss-weights", default="", help="factors of the losses of all ways but plain")
     parser.add_argument("--held-out", action="store_true", help="measure on a fifth of train, not on val")
+    parser.add_argument("--page", type=Path, help="Markdown file of the table")
     args = parser.parse_args()
     torch.set_num_threads(1)
     on = "held out" if args.held_out else "val"
@@ -145,7 +162,7 @@ def main() -> None:
     source, measured = sources(args.data, args.held_out)
     for seed in args.seeds:
         for way in args.ways:
-            weights = "" if way == "alone" else args.loss_weights
+            weights = "" if way == "plain" else args.loss_weights
             known = {"way": way, "weights": weights, "steps": args.steps, "seed": seed, "on": on}
             if any(all(row[k] == v for k, v in known.items()) for row in rows):
                 continue
@@ -161,6 +178,9 @@ def main() -> None:
                     beside.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
     print(machine)
     print(table(rows))
+    if args.page:
+        with replacing(args.page) as beside:
+            beside.write_text(page(rows, machine))
 
 
 if __name__ == "__main__":
