@@ -13,7 +13,7 @@ demo: .venv/demo.stamp
 	$(BIN)/python -m maskwright demo --out runs/demo
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
