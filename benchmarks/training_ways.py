@@ -33,6 +33,7 @@ from maskwright.objectives import ObjectiveOptions, make
 from maskwright.storage import replacing
 from maskwright.structures import Resize
 from maskwright.train import TrainOptions, seed_all, train
+from maskwright.train.stages import train_stages
 
 BATCH, CROP, LIMIT, ZOOM, RATE = 8, 160, 400, 2.0, 1e-3
 HELD_OUT = 5
@@ -67,6 +68,8 @@ TRAINING: dict[str, Any] = {
     "workers": 0,
 }
 
+FOUR_STAGES = "four stages"
+
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "dice": ({"mask_loss": "dice"}, {}),
@@ -75,6 +78,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "no average": ({}, {"ema": 0.0}),
     "uncertainty": ({"balance": "uncertainty"}, {}),
     "hard regions": ({"roi_sampling": "hard"}, {}),
+    FOUR_STAGES: ({}, {}),
     "response": ({"teacher": "embedded", "distill": "response", "teacher_share": 0.5}, {}),
     "features": ({"teacher": "embedded", "distill": "features"}, {}),
     "relations": ({"teacher": "embedded", "distill": "relations"}, {}),
@@ -107,7 +111,8 @@ def fit(way: str, weights: str, source: Any, steps: int, seed: int, out: Path) -
     )
     loader = make_loader(source, augment, Shuffled(source, BATCH, seed=seed))
     begun = time.process_time()
-    train(objective, loader, options=options, out=out, meta=zoo.describe(pupil), quiet=True)
+    way_of_training = train_stages if way == FOUR_STAGES else train
+    way_of_training(objective, loader, options=options, out=out, meta=zoo.describe(pupil), quiet=True)
     return zoo.load(out / "last.safetensors"), (time.process_time() - begun) / 60
 
 

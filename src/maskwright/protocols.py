@@ -6,7 +6,7 @@ picture or file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -66,6 +66,33 @@ class LearnsMasks(Model, Protocol):
     """A family whose mask loss an objective may exchange."""
 
     mask_loss: MaskLoss
+
+
+Proposer = Callable[[Images, tuple[int, int]], list[Tensor]]
+"""Boxes [P, 4] of each image by falling score; (before NMS per level, after NMS) say how many."""
+
+
+@runtime_checkable
+class TwoStages(Model, Protocol):
+    """A family whose first stage proposes the boxes that its second looks at, so that one can learn without the other.
+
+    ``first_losses`` are the names of the first stage's losses, ``first_parts`` the modules that they reach,
+    ``first_only`` those of them that nothing else uses. ``proposer``, if set, stands for the first stage's proposals.
+    """
+
+    first_losses: tuple[str, ...]
+    first_parts: tuple[str, ...]
+    first_only: tuple[str, ...]
+    proposals_test: tuple[int, int]
+    proposer: Proposer | None
+
+    def first_stage(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The first stage's losses, and what each is a mean over."""
+        ...
+
+    def proposals(self, inputs: Images, numbers: tuple[int, int]) -> list[Tensor]:
+        """What the first stage proposes."""
+        ...
 
 
 class Source(Protocol):

@@ -205,6 +205,22 @@ def test_what_cannot_be_trained(
     assert not list((tmp_path / "run").glob("*.*"))
 
 
+def test_stages_one_after_the_other(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    more = ("--val", str(data / "train.json"), "--evaluations", "1", "--stages", "alternating")
+    assert main(words(data, out, *more, "--stage-shares", "1,1,1", "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["step"], len(told["recall"])) == (2, 3)
+    assert json.loads((out / "options.json").read_text())["stages"] == "alternating"
+    assert main(words(data, tmp_path / "other", "--stage-shares", "1,1,1")) == 2
+    assert "--stages, which is not given" in capsys.readouterr().err
+    plain = ["train", "solov2-light-r18", "--train", str(data / "train.json"), "--out", str(tmp_path / "no")]
+    assert main([*plain, "--steps", "3", "--stages", "alternating"]) == 2
+    assert "SOLOv2 is not of them" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(words(data, out, "--stages", "alternating", "--stage-shares", "1,2"))
+
+
 def test_a_misspelled_model_is_suggested(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = words(data, tmp_path / "run")
     assert main(["train", "mask-rcn-r18", *command[2:]]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,6 +60,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="objects an image that average precision finds and counts (default: the recipe's, or 100 as COCO)",
     )
     parser.add_argument(
+        "--stages",
+        choices=("alternating",),
+        help="a two-stage model's stages one after the other: proposals, detector on fixed proposals, both together",
+    )
+    parser.add_argument(
+        "--stage-shares",
+        type=_shares,
+        metavar="A,B,C",
+        help="shares of the steps for proposals, detector, both (default: 0.3,0.4,0.3)",
+    )
+    parser.add_argument(
         "--fraction", type=float, default=1.0, metavar="X", help="learn from this share of the images, drawn by --seed"
     )
     parser.add_argument("--lenient", action="store_true", help="leave broken objects out instead of refusing the file")
@@ -89,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
     from maskwright.train.directory import prepare
     from maskwright.train.log import tell
     from maskwright.train.provenance import provenance
+    from maskwright.train.recall import proposal_recall
     from maskwright.train.samples import Samples
+    from maskwright.train.stages import SHARES, train_stages, two_stages
 
     # Everything that can be refused is refused before data are read or a model is built.
     recipe = None if args.recipe is None else find(args.recipe)
@@ -111,6 +125,8 @@ def run(args: argparse.Namespace) -> int:
         most = 100 if recipe is None else recipe.max_per_image
     if most < 1:
         raise InputError(f"--max-per-image must be 1 or more, got {most}.")
+    if args.stage_shares and args.stages is None:
+        raise InputError("--stage-shares divide the steps of --stages, which is not given.")
     place = distributed.place()
     if place.first:
         prepare(args.out, resume=args.resume)
@@ -125,6 +141,8 @@ def run(args: argparse.Namespace) -> int:
         pair(source.taxonomy, val.taxonomy)
     seed_all(options.seed)
     model: Any = _model(args, source.taxonomy, {} if recipe is None else recipe.model_options())
+    if args.stages is not None:
+        two_stages(model)
     teacher = None
     if aims.teacher is not None:
         teacher = zoo.load(aims.teacher, commercial=args.commercial, progress=Download())
@@ -172,18 +190,23 @@ def run(args: argparse.Namespace) -> int:
 
     data = {"train": source} if val is None else {"train": source, "val": val}
     typed = {"train": args.train, "val": args.val or ""}
-    summary = train(
-        objective,
-        loader,
-        options=options,
-        out=args.out,
-        evaluate=None if val is None else measure,
-        meta=zoo.describe(model),
-        resume=args.resume,
-        epoch=order.epoch,
-        samples=samples,
-        about={"recipe": args.recipe, "objective": asdict(aims), **provenance(data, typed)},
-    )
+    about = {"recipe": args.recipe, "objective": asdict(aims), **provenance(data, typed)}
+    running: dict[str, Any] = {
+        "options": options,
+        "out": args.out,
+        "evaluate": None if val is None else measure,
+        "meta": zoo.describe(model),
+        "resume": args.resume,
+        "epoch": order.epoch,
+        "samples": samples,
+    }
+    if args.stages is None:
+        summary = train(objective, loader, about=about, **running)
+    else:
+        shares = args.stage_shares or SHARES
+        staged = {"stages": args.stages, "stage_shares": list(shares)}
+        recall = None if val is None else partial(proposal_recall, source=val, device=options.device)
+        summary = train_stages(objective, loader, shares=shares, recall=recall, about={**about, **staged}, **running)
     if not place.first:
         return 0
     if args.json:
@@ -245,3 +268,13 @@ def sizing(text: str) -> Resize:
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be SHORT,LONG in pixels or a factor such as 2x, got {text!r}") from None
     return Resize(short=short, long=long)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if len(shares) != 3 or min(shares) <= 0:
+        raise argparse.ArgumentTypeError(f"must be three numbers above 0 such as 0.3,0.4,0.3, got {text!r}")
+    return shares

@@ -18,6 +18,8 @@ from maskwright.train.options import TrainOptions
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run directory."""
+STAGES = "stages"
+"""Folder of the stages before the last, in a run of several."""
 
 
 def prepare(out: Path, *, resume: bool) -> Path:

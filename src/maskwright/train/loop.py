@@ -20,7 +20,7 @@ from maskwright.protocols import Model, Objective, task_of
 from maskwright.storage import read_json, write_json
 from maskwright.structures import Batch
 from maskwright.train import checkpoint, distributed, loggers
-from maskwright.train.directory import CHECKPOINTS, describe, prepare
+from maskwright.train.directory import CHECKPOINTS, STAGES, describe, prepare
 from maskwright.train.engine import Engine
 from maskwright.train.interrupt import Interrupt
 from maskwright.train.log import Log, flatten, tell
@@ -119,7 +119,7 @@ class _Run:
         self.first = self.place.first
         self.say: Callable[[str], None] = _nothing if quiet or not self.first else tell
         self.quiet = quiet
-        self.steps = _steps(options, epoch)
+        self.steps = steps_of(options, epoch)
         loggers.check(options.log)
         device = distributed.device_of(options.device, self.place)
         self.checkpoints = prepare(out, resume=resume) if self.first else out / CHECKPOINTS
@@ -326,7 +326,8 @@ class _Run:
     def _resume(self) -> None:
         state = checkpoint.load_newest(self.checkpoints, self.say)
         if state is None:
-            self.say(f"no checkpoint in {self.out} yet: starting anew")
+            if not (self.out / STAGES).is_dir():
+                self.say(f"no checkpoint in {self.out} yet: starting anew")
             return
         changed = [
             f"{k} {state['options'].get(k)} -> {v}"
@@ -356,7 +357,7 @@ def _nothing(text: str) -> None:
     """Stands where ``tell`` does in a quiet run."""
 
 
-def _steps(options: TrainOptions, epoch: int | None) -> int:
+def steps_of(options: TrainOptions, epoch: int | None) -> int:
     """Steps in all; 0 where only the clock decides."""
     if options.steps or options.minutes:
         return options.steps

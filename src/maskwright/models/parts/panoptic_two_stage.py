@@ -98,7 +98,9 @@ class PanopticTwoStage(nn.Module):
     mask_loss, resize = _of_detector("mask_loss"), _of_detector("resize")
     nms_threshold, proposal_nms = _of_detector("nms_threshold"), _of_detector("proposal_nms")
     rpn_batch, roi_batch = _of_detector("rpn_batch"), _of_detector("roi_batch")
-    loss_weights = _of_detector("loss_weights")
+    loss_weights, proposer = _of_detector("loss_weights"), _of_detector("proposer")
+    first_losses, proposals_test = _of_detector("first_losses"), _of_detector("proposals_test")
+    first_parts, first_only = _of_detector("first_parts"), _of_detector("first_only")
 
     def __init__(self, detector: TwoStage, semantic_head: nn.Module, *, taxonomy: Taxonomy, merge_things: bool) -> None:
         super().__init__()
@@ -142,6 +144,14 @@ class PanopticTwoStage(nn.Module):
         """The batch with things only, counted as the detector counts them."""
         scenes = tuple(things_only(scene, self.taxonomy) for scene in batch.truth())
         return Batch(inputs=batch.inputs, scenes=scenes, keys=batch.keys)
+
+    def first_stage(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The losses of the detector's RPN, and what they are means over."""
+        return self.detector.first_stage(self.things(batch))
+
+    def proposals(self, inputs: Images, numbers: tuple[int, int]) -> list[Tensor]:
+        """What the detector's RPN proposes, boxes [P, 4] of each image."""
+        return self.detector.proposals(inputs, numbers)
 
     def semantic_truth(self, batch: Batch, device: torch.device) -> Tensor:
         """The semantic head's class of each pixel, int64 [B, H, W] on the padded pictures, -1 where void."""

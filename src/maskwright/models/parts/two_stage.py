@@ -26,7 +26,7 @@ from maskwright.ops import boxes as box_ops
 from maskwright.ops.anchors import cell_anchors, grid_anchors
 from maskwright.ops.paste import paste, paste_expanded
 from maskwright.ops.roi import multilevel_roi_align
-from maskwright.protocols import MaskLoss
+from maskwright.protocols import MaskLoss, Proposer
 from maskwright.structures import Batch, Geometry, Images, Masks, Resize, Scene, Segments, Taxonomy
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -41,6 +41,16 @@ class FirstStage(Protocol):
     deltas: list[Tensor]
     anchors: list[Tensor]
     anchors_sampled: int | None
+
+
+@dataclass(slots=True)
+class DenseRaw:
+    """The first stage alone."""
+
+    objectness: list[Tensor]
+    deltas: list[Tensor]
+    anchors: list[Tensor]
+    anchors_sampled: int | None = None
 
 
 class SingleHeads(FirstStage, Protocol):
@@ -96,6 +106,10 @@ class TwoStage(nn.Module):
     """
 
     size_divisor = 32
+    first_losses: tuple[str, ...] = ("rpn_class", "rpn_box")
+    first_parts: tuple[str, ...] = ("backbone", "neck", "rpn")
+    first_only: tuple[str, ...] = ("rpn",)
+    proposer: Proposer | None = None
     pixel_mean: Tensor
     pixel_std: Tensor
     pooling: Literal["mean", "max"]
@@ -191,7 +205,9 @@ class TwoStage(nn.Module):
         inputs: Images,
         numbers: tuple[int, int],
     ) -> list[Tensor]:
-        """Proposals [P, 4] of each image; ``numbers`` before NMS per level and after."""
+        """Proposals [P, 4] of each image, or ``proposer``'s; ``numbers`` before NMS per level and after."""
+        if self.proposer is not None:
+            return self.proposer(inputs, numbers)
         return propose(
             objectness, deltas, anchors, inputs.sizes,
             pre_nms=numbers[0], post_nms=numbers[1], threshold=self.proposal_nms,
@@ -331,6 +347,22 @@ class TwoStage(nn.Module):
         column = torch.zeros_like(labels) if self.agnostic_mask else labels
         # not len(): while exporting it is a symbol
         return mask_logits[torch.arange(column.shape[0], device=column.device), column]
+
+    # ---- the first stage alone ----------------------------------------------------------------------------------
+
+    def first_stage(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The RPN's losses as ``loss`` gives them, and what they are means over; no RoI is looked at."""
+        features, objectness, deltas = self.dense(batch.inputs)
+        raw = DenseRaw(objectness, deltas, self.anchors(features, batch.inputs.pixels.shape[-2:]))
+        sums = self.rpn_sums(raw, Truth.of(batch, features[0].device), batch.inputs)
+        count = features[0].new_tensor(float(self.anchors_counted(raw, batch)))
+        counts = dict.fromkeys(self.first_losses, count)
+        return self.weighted(dict(zip(counts, sums, strict=True)), counts), counts
+
+    def proposals(self, inputs: Images, numbers: tuple[int, int]) -> list[Tensor]:
+        """What the RPN proposes, boxes [P, 4] of each image by falling score; ``numbers`` as ``propose`` takes them."""
+        features, objectness, deltas = self.dense(inputs)
+        return self.propose(objectness, deltas, self.anchors(features, inputs.pixels.shape[-2:]), inputs, numbers)
 
     # ---- predict ------------------------------------------------------------------------------------------------
 
