@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from maskwright.errors import InputError
-from maskwright.train import distributed
+from maskwright.train import checkpoint, distributed
 from maskwright.weights import store
 from tests.train.test_loop import rows
 from tests.train.together import STEPS
@@ -78,6 +78,13 @@ def test_a_process_that_dies_stops_the_run_which_goes_on_with_another_number(who
     assert done.returncode == 0, done.stderr
     assert "resuming after step 4" in done.stderr
     agree(whole, tmp_path / "run")
+
+
+def test_a_process_that_hangs_stops_the_run(tmp_path: Path) -> None:
+    hung = start(tmp_path / "run", 2, dies_at=5, more=("hangs",))
+    assert hung.returncode != 0
+    assert "this one waited 0.05 minutes" in hung.stderr
+    assert [checkpoint.step_of(path) for path in checkpoint.found(tmp_path / "run" / "checkpoints")] == [4, 2]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.train.test_window import TakesAll
 from tests.train.toy import Raw, ToyBatches, batch
 
 WHOLE, STEPS = 4, 8
+WAIT = 0.05 if "hangs" in sys.argv else 2.0
 
 
 class Part(ToyBatches):
@@ -32,6 +34,9 @@ class Part(ToyBatches):
     def __iter__(self) -> Iterator[Batch]:
         while True:
             if self.next == self.dies_at and self.place.rank == self.place.world - 1:
+                if "hangs" in sys.argv:
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # or torchrun waits half a minute before it kills
+                    time.sleep(600)
                 os.kill(os.getpid(), signal.SIGKILL)
             first = self.next * WHOLE + self.place.rank * self.size
             self.next += 1
@@ -56,7 +61,7 @@ class Finds(TakesAll):
 
 
 def main() -> None:
-    """Train into the folder of the first argument; the second is the batch before which the last process dies."""
+    """Train into the folder of the first argument; the second is the batch before which the last one dies or hangs."""
     out, dies_at = Path(sys.argv[1]), int(sys.argv[2])
     place = distributed.place()
     data = Discs(5, size=(64, 64), seed=0)
@@ -67,7 +72,7 @@ def main() -> None:
 
     options = TrainOptions(
         steps=STEPS, optimizer="sgd", learning_rate=0.05, clip_norm=1.0, ema=0.9, checkpoint_every=2, evaluations=1,
-        accumulate=1, device="cpu", precision="32", channels_last=False, timeout_minutes=2,
+        accumulate=1, device="cpu", precision="32", channels_last=False, timeout_minutes=WAIT,
     )  # fmt: skip
     seed_all(0)
     model = Finds(norm=False)

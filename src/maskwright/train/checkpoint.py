@@ -17,6 +17,7 @@ from maskwright.errors import InputError
 from maskwright.storage import replacing
 
 FORMAT = 1
+_UNNAMED = "writing.pt"
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 
 
@@ -28,7 +29,7 @@ def save(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:
     Raises:
         InputError: it cannot be written; the checkpoints before it stay.
     """
-    unnamed = folder / "writing.pt"
+    unnamed = folder / _UNNAMED
     try:
         with replacing(unnamed) as beside:
             torch.save({"format": FORMAT, **state}, beside)
@@ -45,6 +46,12 @@ def save(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:
     for old in {*others} - {*earlier[: max(0, keep - 1)]}:
         old.unlink(missing_ok=True)
     return path
+
+
+def clean(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left; nobody else may be writing there."""
+    for file in folder.glob(f"*{_UNNAMED}*"):
+        file.unlink(missing_ok=True)
 
 
 def found(folder: Path) -> list[Path]:

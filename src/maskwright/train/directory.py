@@ -14,6 +14,7 @@ import torch
 
 from maskwright.errors import InputError
 from maskwright.storage import write_json
+from maskwright.train import checkpoint
 from maskwright.train.options import TrainOptions
 
 CHECKPOINTS = "checkpoints"
@@ -42,6 +43,7 @@ def prepare(out: Path, *, resume: bool) -> Path:
         probe = checkpoints / ".writable"
         probe.touch()
         probe.unlink()
+        checkpoint.clean(checkpoints)
     except OSError as error:
         raise InputError(
             f"a run needs a directory to write to, but {out} is none: {error.strerror or error}. Choose another --out."

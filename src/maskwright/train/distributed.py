@@ -8,7 +8,8 @@ process (a signal, the clock, a loss that is not finite) is made by all together
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -125,6 +126,29 @@ def synchronized(module: nn.Module, device: torch.device) -> None:
 def joined() -> bool:
     """Whether there are other processes."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+@contextmanager
+def waiting(minutes: float) -> Generator[None]:
+    """Say what it means where this process waited in vain for another.
+
+    Raises:
+        InputError: another one died, or did not come within ``minutes``.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error).lower()
+        if not joined() or not any(words in said for words in _ALONE):
+            raise
+        raise InputError(
+            f"another process of this training died, or hung: this one waited {minutes:g} minutes at most "
+            "(--timeout-minutes). Look at what the others said last; the checkpoints are whole, and --resume goes on "
+            f"from the newest, also with fewer processes. PyTorch said: {str(error).splitlines()[0]}"
+        ) from error
+
+
+_ALONE = ("timed out", "timeout", "closed by peer", "connection reset", "broken pipe")
 
 
 def largest(values: Sequence[float], device: torch.device) -> list[float]:

@@ -151,6 +151,7 @@ class _Run:
     def __call__(self) -> dict[str, Any]:
         stream = self._endless()
         with ExitStack() as stack:
+            stack.enter_context(distributed.waiting(self.options.timeout_minutes))
             log = stack.enter_context(self._log()) if self.first else None
             interrupt = stack.enter_context(Interrupt())
             if self.pending:
