@@ -68,6 +68,15 @@ class LearnsMasks(Model, Protocol):
     mask_loss: MaskLoss
 
 
+@runtime_checkable
+class Anneals(Protocol):
+    """A model that computes something else as its training goes on, such as EoMT, which gives up its masks."""
+
+    def anneal(self, share: float) -> None:
+        """Told before each step which share of the training is over, from 0 to below 1."""
+        ...
+
+
 Proposer = Callable[[Images, tuple[int, int]], list[Tensor]]
 """Boxes [P, 4] of each image by falling score; (before NMS per level, after NMS) say how many."""
 

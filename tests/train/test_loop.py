@@ -315,6 +315,19 @@ def test_an_objective_is_told_of_each_step(tmp_path: Path) -> None:
     assert told.steps == (1, 2, 3)
 
 
+def test_a_model_that_anneals_is_told_how_far_the_run_is(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Annealed(Toy):
+        def anneal(self, share: float) -> None:
+            seen.append(share)
+
+    with pytest.raises(CrashError):
+        run(tmp_path / "run", model=Annealed(norm=True), batches=crash_at(6), checkpoint_every=2)
+    run(tmp_path / "run", model=Annealed(norm=True), checkpoint_every=2, resume=True)
+    assert seen == [*(k / 8 for k in range(6)), 6 / 8, 7 / 8]
+
+
 def test_supervised_names_inputs_without_a_scene() -> None:
     data = next(iter(ToyBatches()))
     data = Batch(inputs=data.inputs, scenes=(None, data.scenes[1]), keys=data.keys)

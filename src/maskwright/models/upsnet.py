@@ -293,7 +293,7 @@ def _build(
     loss_weights: Mapping[str, float] | None = None,
     **options: Any,
 ) -> UPSNet:
-    weights = {"semantic": 0.2, "semantic_roi": 0.2, "panoptic": 0.1, **(loss_weights or {})}
+    weights = {"semantic": 0.2, "semantic_roi": 0.04, "panoptic": 0.1, **(loss_weights or {})}
     detector = thing_detector(
         taxonomy, body, channels=channels, score_threshold=score_threshold, agnostic_nms=agnostic_nms,
         loss_weights=weights, **options,

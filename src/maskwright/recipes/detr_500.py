@@ -1,10 +1,11 @@
 """DETR R50 for boxes, 500 epochs of 64 images, the rate falling after 400.
 
-Carion et al., ECCV 2020, arXiv:2005.12872, section 4 and appendix A.4; numbers of the authors' ``main.py`` and README
-(16 GPUs with 4 images each). Masks are learned afterwards: ``--weights`` of this, 25 epochs, 15 before the fall (4.4).
+Carion et al., ECCV 2020, arXiv:2005.12872, section 4 (technical details): 500 epochs, 16 GPUs with 4 images each;
+rates, decay and clipping of the authors' ``main.py``, whose defaults are 300 epochs and a fall after 200; sizes of
+their ``datasets/coco.py``. Masks are learned afterwards: ``--weights`` of this, 25 epochs, 15 before the fall (README).
 """
 
-from maskwright.recipes.recipe import ADAM_RATES, COCO, SHORT_480_800, Recipe, falling
+from maskwright.recipes.recipe import ADAM_RATES, COCO, CROP, NONE_DECAYS, SHORT_480_800, Recipe, falling
 
 _EPOCH = COCO // 64  # batches that are not full are left out
 
@@ -31,9 +32,6 @@ RECIPES = {
         epochs=500,
         published={"box.AP": 0.42},
         search=ADAM_RATES,
-        otherwise=(
-            "The crop that the original makes of half of the pictures before the resize is left out.",
-            "Norms and biases do not decay.",
-        ),
+        otherwise=(CROP, NONE_DECAYS),
     )
 }

@@ -1,8 +1,8 @@
 """Mask R-CNN R50-FPN from random weights with large-scale jitter, 100, 200 or 400 epochs of 64 images.
 
 Ghiasi et al., CVPR 2021, arXiv:2012.07177; numbers of detectron2's ``configs/new_baselines/
-mask_rcnn_R_50_FPN_{100,200,400}ep_LSJ.py``: synchronized batch norm everywhere, two convolutions in the RPN, four and
-one linear layer in the box head.
+mask_rcnn_R_50_FPN_{100,200,400}ep_LSJ.py``: synchronized batch norm in backbone, neck and heads, two convolutions in
+the RPN, four and one linear layer in the box head; an epoch has 118,000 images there.
 """
 
 from maskwright.recipes.recipe import COCO, NO_DECAY, RATES, Recipe, falling
@@ -22,6 +22,7 @@ def _recipe(epochs: int) -> Recipe:
         source=f"https://github.com/facebookresearch/detectron2/blob/main/configs/new_baselines/mask_rcnn_R_50_FPN_{epochs}ep_LSJ.py",
         options={
             "norm": "train",
+            "stride_in_1x1": True,
             "rpn_depth": 2,
             "box_head": "conv4_fc1",
             "neck_norm": "batch",
@@ -36,6 +37,7 @@ def _recipe(epochs: int) -> Recipe:
             "batch_size": 8,
             "accumulate": 8,
             "precision": "auto",
+            "sync_norm": True,
         },
         augment={"hflip": 0.5, "fit": True, "scale": (0.1, 2.0), "crop": (1024, 1024)},
         resize=(800, 1333),
@@ -46,7 +48,7 @@ def _recipe(epochs: int) -> Recipe:
         otherwise=(
             NO_DECAY,
             "The warm-up begins at 1/1000 of the rate, in the original at 0.067 of it.",
-            "Batch norm sees a device's micro-batch; the original synchronizes 64 images.",
+            "Batch norm sees the micro-batches of all processes, of one by default; in the original 64 images.",
         ),
     )
 

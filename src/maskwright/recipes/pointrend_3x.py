@@ -1,7 +1,7 @@
 """PointRend R50-FPN, 270k steps of 16 images (3x).
 
 Kirillov et al., CVPR 2020, arXiv:1912.08193, section 4.1; numbers of detectron2's ``projects/PointRend/configs/
-InstanceSegmentation/pointrend_rcnn_R_50_FPN_3x_coco.yaml``.
+InstanceSegmentation/pointrend_rcnn_R_50_FPN_3x_coco.yaml`` and ``Base-PointRend-RCNN-FPN.yaml``.
 """
 
 from maskwright.recipes.recipe import MSRA, NO_DECAY, RATES, SHORT_640_800, Recipe, detectron
@@ -18,6 +18,6 @@ RECIPES = {
         epochs=36.8,
         published={"mask.AP": 0.383},
         search=RATES,
-        otherwise=(MSRA, NO_DECAY),
+        otherwise=(MSRA, NO_DECAY, "Masks learn in proposals; in the original in the boxes predicted from them."),
     )
 }

@@ -18,11 +18,21 @@ COCO = 118_287
 COCO_ANNOTATED = 117_266
 """Those with at least one object that is not a crowd, which is what most trainings leave: 1021 have none."""
 
+ADE = 20_210
+"""Images of ADE20K's training set."""
+
+CITYSCAPES = 2_975
+"""Images of Cityscapes' training set with fine labels."""
+
 SHORT_640_800: Mapping[str, Any] = {"hflip": 0.5, "short": (640, 672, 704, 736, 768, 800), "long": 1333}
 """Detectron2's and mmdetection's multi-scale training."""
 
 SHORT_480_800: Mapping[str, Any] = {"hflip": 0.5, "short": tuple(range(480, 801, 32)), "long": 1333}
 """DETR's multi-scale training, without its crop."""
+
+SSD_COLORS: Mapping[str, Any] = {"brightness": 0.125, "contrast": 0.5, "saturation": 0.5, "hue": 0.1}
+"""The colors of detectron2's ``COLOR_AUG_SSD`` and mmsegmentation's ``PhotoMetricDistortion``: 32 of 255, halves, and
+18 of OpenCV's 180 units of hue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +50,7 @@ class Recipe:
         resize: (short, long) in pixels at test time; ``None`` keeps the model's.
         max_per_image: objects an image that are evaluated.
         images: how many images an epoch of the publication has; epochs: how many of them it trains.
-        published: the figures it reached, on COCO val2017 unless ``source`` says otherwise.
+        published: the figures it reached, on COCO val2017 unless the recipe's file says otherwise.
         search: field of ``TrainOptions`` or ``Augment`` -> where ``maskwright tune`` looks, see ``recipes.search``.
         otherwise: what is done otherwise here, and may cost figures.
     """
@@ -132,6 +142,19 @@ def detectron(steps: int, *at: int, rate: float = 0.02, warmup: int = 1000) -> d
 
 MSRA = "ImageNet weights of the backbone are timm's, not MSRA's; so the stride lies in the 3x3 convolution."
 NO_DECAY = "Biases and norms do not decay; in the original biases do."
+NONE_DECAYS = "Biases, norms and embeddings do not decay; in the original all do."
+TWICE = "Biases have the rate of all others; in the original twice that, and no decay as here."
+FIXED = "Scales and shifts of the backbone's batch norms are fixed; in the original they learn behind the first stage."
+CROP = (
+    "Pictures are only resized; in the original half of them are first resized to short sides of 400, 500 or 600 and "
+    "cropped to sides of 384 to 600."
+)
+COLORS = (
+    "Colors change in every picture, brightness by a factor; in the original each change has a chance of one half, "
+    "and brightness is a shift."
+)
+POLY = "The polynomial begins behind the warm-up; in the original it runs below it from the first step."
+ONE_CLASS = "Crops may show one class only; in the original they are drawn again where one fills more than 3/4."
 RATES: Mapping[str, str] = {
     "learning_rate": "5e-4..2e-1:log",
     "weight_decay": "1e-5..1e-3:log",

@@ -1,7 +1,9 @@
-"""RTMDet-Ins-m, 300 epochs of 256 images.
+"""RTMDet-Ins-m from random weights, 300 epochs of 256 images.
 
-Lyu et al., arXiv:2212.07784, section 4.1; numbers of mmdetection's ``configs/rtmdet/rtmdet-ins_m_8xb32-300e_coco.py``
-and the two it is based on: the rate is constant for half the run, then falls along a cosine to a twentieth.
+Lyu et al., arXiv:2212.07784 (the figures); numbers of mmdetection's ``configs/rtmdet/rtmdet-ins_m_8xb32-300e_coco.py``
+and the two it is based on, ``rtmdet-ins_l_8xb32-300e_coco.py`` and ``rtmdet_l_8xb32-300e_coco.py``: the rate is
+constant for half the run, then falls along a cosine to a twentieth. There a mosaic of twice the crop is scaled by 0.1
+to 2; here each of its pictures is fitted into a quarter of the crop, which is the same with 0.2 to 4.
 """
 
 from maskwright.recipes.recipe import ADAM_RATES, COCO_ANNOTATED, Recipe, steps_of
@@ -33,7 +35,7 @@ RECIPES = {
             "crop": (640, 640),
             "mosaic": 1.0,
             "mixup": 1.0,
-            "hue": 0.014,
+            "hue": 0.028,
             "saturation": 0.12,
             "brightness": 0.12,
         },
@@ -42,8 +44,11 @@ RECIPES = {
         search=ADAM_RATES,
         otherwise=(
             "The cosine falls from the start instead of from the middle of the run.",
+            "The warm-up begins at 1/1000 of the rate, in the original at 1/100,000 of it.",
+            "Saturation and brightness change by factors; in the original by up to 30 of 255, half of the time.",
+            "The moving average rises to its decay as (1 + t) / (10 + t); in the original over some 2000 steps.",
+            "Pictures blended in by mixup are scaled too; in the original they fit the crop.",
             "Mosaic and mixup go on to the end; the original leaves them out for its last 20 epochs.",
-            "The backbone begins with random weights unless --weights has some; the original's are of ImageNet.",
         ),
     )
 }

@@ -1,10 +1,19 @@
 """SOLO R50-FPN, 36 epochs of 16 images (3x).
 
 Wang et al., ECCV 2020, arXiv:1912.04488, section 4; numbers of mmdetection's ``configs/solo/solo_r50_fpn_3x_coco.py``
-with ``configs/_base_/schedules/schedule_1x.py``.
+and ``solo_r50_fpn_1x_coco.py`` with ``configs/_base_/schedules/schedule_1x.py``.
 """
 
-from maskwright.recipes.recipe import COCO_ANNOTATED, NO_DECAY, RATES, SHORT_640_800, Recipe, falling, steps_of
+from maskwright.recipes.recipe import (
+    COCO_ANNOTATED,
+    FIXED,
+    NONE_DECAYS,
+    RATES,
+    SHORT_640_800,
+    Recipe,
+    falling,
+    steps_of,
+)
 
 EPOCH = steps_of(1, COCO_ANNOTATED, 16)
 SGD = {
@@ -30,6 +39,6 @@ RECIPES = {
         epochs=36,
         published={"mask.AP": 0.359},
         search=RATES,
-        otherwise=(NO_DECAY, START),
+        otherwise=(NONE_DECAYS, START, FIXED),
     )
 }

@@ -1,10 +1,10 @@
 """SOLOv2 R50-FPN, 36 epochs of 16 images (3x).
 
 Wang et al., NeurIPS 2020, arXiv:2003.10152, section 4; numbers of mmdetection's ``configs/solov2/
-solov2_r50_fpn_ms-3x_coco.py``, which adds clipping at 35 to SOLO's.
+solov2_r50_fpn_ms-3x_coco.py`` and ``solov2_r50_fpn_1x_coco.py``: SOLO's, and clipping at 35.
 """
 
-from maskwright.recipes.recipe import NO_DECAY, RATES, SHORT_640_800, Recipe
+from maskwright.recipes.recipe import FIXED, NONE_DECAYS, RATES, SHORT_640_800, Recipe
 from maskwright.recipes.solo_3x import SGD, START
 
 RECIPES = {
@@ -19,6 +19,6 @@ RECIPES = {
         epochs=36,
         published={"mask.AP": 0.375},
         search=RATES,
-        otherwise=(NO_DECAY, START),
+        otherwise=(NONE_DECAYS, START, FIXED),
     )
 }

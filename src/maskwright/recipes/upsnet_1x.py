@@ -1,10 +1,11 @@
 """UPSNet R50, 90k steps of 16 images (1x), one on each of 16 GPUs, at one size.
 
-Xiong et al., CVPR 2019, arXiv:1901.03784, section 4; numbers of the authors' ``upsnet/experiments/
-upsnet_resnet50_coco_16gpu.yaml``.
+Xiong et al., CVPR 2019, arXiv:1901.03784, figure of the authors' README; numbers of their ``upsnet/experiments/
+upsnet_resnet50_coco_16gpu.yaml`` and ``upsnet/upsnet_end2end_train.py``: the semantic head's loss on RoIs weighs a
+fifth of its loss on pixels.
 """
 
-from maskwright.recipes.recipe import COCO, NO_DECAY, RATES, Recipe, falling
+from maskwright.recipes.recipe import COCO, RATES, TWICE, Recipe, falling
 
 RECIPES = {
     "upsnet-1x": Recipe(
@@ -27,6 +28,11 @@ RECIPES = {
         epochs=12.2,
         published={"panoptic.PQ": 0.425},
         search=RATES,
-        otherwise=(NO_DECAY, "ImageNet weights of the backbone are timm's, not Caffe's."),
+        otherwise=(
+            TWICE,
+            "ImageNet weights of the backbone are timm's, not Caffe's.",
+            "The warm-up begins at 1/1000 of the rate, in the original at a tenth of it.",
+            "Momentum stays when the rate falls; the original divides it by 10 too.",
+        ),
     )
 }

@@ -1,10 +1,11 @@
 """YOLACT-550 R50-FPN, 800k steps of 8 images on one GPU.
 
-Bolya et al., ICCV 2019, arXiv:1904.02689, section 6: SGD from 1e-3, divided by 10 at 280k, 600k, 700k and 750k, weight
-decay 5e-4, all of SSD's augmentations. The figure is that of test-dev (table 1).
+Bolya et al., ICCV 2019, arXiv:1904.02689, section 6; numbers of the authors' ``data/config.py`` (``yolact_base_config``
+and ``yolact_resnet50_config``): SGD from 1e-3, divided by 10 at 280k, 600k, 700k and 750k, decay 5e-4, SSD's
+augmentations. The figure is that of test-dev (README).
 """
 
-from maskwright.recipes.recipe import RATES, Recipe, falling
+from maskwright.recipes.recipe import COLORS, NONE_DECAYS, RATES, Recipe, falling
 
 RECIPES = {
     "yolact-800k": Recipe(
@@ -35,6 +36,8 @@ RECIPES = {
         published={"mask.AP": 0.282},
         search=RATES,
         otherwise=(
+            NONE_DECAYS,
+            COLORS,
             "SSD's expansion to four times and its crop by overlap are one jitter of the scale and a crop; pictures "
             "keep their aspect instead of being squeezed to a square.",
             "The warm-up begins at 1/1000 of the rate, in the original at a tenth of it.",

@@ -13,7 +13,7 @@ from torch import nn
 from maskwright.errors import InputError
 from maskwright.objectives.supervised import Supervised
 from maskwright.ops.hardware import choose_precision
-from maskwright.protocols import Model, Objective
+from maskwright.protocols import Anneals, Model, Objective
 from maskwright.structures import Batch
 from maskwright.train import distributed, memory
 from maskwright.train.average import Average
@@ -62,6 +62,11 @@ class Engine:
         self.average = Average(self.module, options.ema) if options.ema else None
         self.pieces = 1
         """Parts that each micro-batch is computed in, for want of memory."""
+
+    def anneal(self, done: float) -> None:
+        """Tell a model that changes with the run (``protocols.Anneals``) which share of it is over."""
+        if isinstance(self.objective.model, Anneals):
+            self.objective.model.anneal(done)
 
     def learn(self, window: Sequence[Batch], step: int, learning_rate: float) -> dict[str, float]:
         """Make step number ``step`` from a window of batches; the losses and the gradient's norm.

@@ -195,6 +195,7 @@ class _Run:
             if self.step > self.kept[0] and self.place.world == 1:
                 self._save()
             raise
+        self.engine.anneal(self._done())
         try:
             values = self.engine.learn(window, self.step + 1, learning_rate)
             self.left_out = 0
