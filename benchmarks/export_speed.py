@@ -3,7 +3,7 @@
 ``embedded`` (Mask R-CNN, ResNet-18 light, trained; a 640 x 480 drawn picture at its own resize, twofold) and
 ``rtmdet-ins-tiny`` (random weights, 80 classes, 640 x 640). From uint8 pixels to scenes in run-lengths, one thread, the
 same host code after the program. Peer: the eager model as ``load`` gives it, in float32. Answers are compared first
-(``export.check``), runs are interleaved; the figure is the ratio of medians, eager over exported.
+(``metrics.alike``), runs are interleaved; the figure is the ratio of medians, eager over exported.
 
     python benchmarks/export_speed.py [--models NAME ...] [--targets onnx openvino] [--rounds 15] [--precision fp32]
         [--out FOLDER] [--json]
@@ -23,9 +23,9 @@ import torch
 
 from maskwright import zoo
 from maskwright.export import artifact
-from maskwright.export.check import TOLERANCES, compare
 from maskwright.export.golden import drawn
 from maskwright.infer.predictor import predict
+from maskwright.metrics.alike import TOLERANCES, compare
 from maskwright.structures import Taxonomy
 
 SIDES = {"embedded": (480, 640), "rtmdet-ins-tiny": (640, 640)}

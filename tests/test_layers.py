@@ -49,6 +49,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tensorrt": ("export",),
     "fastapi": ("server",),
     "ray": ("infer/cluster",),
+    "pyarrow": ("infer/tables.py",),
 }
 """Foreign libraries and the places that may import them."""
 

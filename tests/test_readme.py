@@ -27,6 +27,7 @@ SHORTER = {
     "curve": ["--with", *TRAINING],
     "rate": ["--tries", "10", "--batch-size", "2", "--workers", "0", "--resize", "64,64"],
     "benchmark": ["--repeat", "1", "--no-memory"],
+    "search": ["--repeat", "1", "--proposals", "50", "--workers", "0"],
     "compress": ["--repeat", "1", "--with", *TRAINING],
 }
 LIGHTER = {"mask-rcnn-r18": "mask-rcnn-r18-light"}

@@ -125,4 +125,4 @@ def test_refusals(words: list[str], message: str, capsys: pytest.CaptureFixture[
 
 
 def test_times_as_text() -> None:
-    assert [benchmark._milliseconds(text) for text in ("100ms", "0.5s", "30")] == [100, 500, 30]
+    assert [benchmark.milliseconds(text) for text in ("100ms", "0.5s", "30")] == [100, 500, 30]

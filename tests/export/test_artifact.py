@@ -16,10 +16,10 @@ from torch.nn.functional import interpolate
 from maskwright import zoo
 from maskwright.errors import InputError
 from maskwright.export import artifact, onnx
-from maskwright.export.check import TOLERANCES, compare
 from maskwright.export.exported import ExportedModel
 from maskwright.export.golden import drawn
 from maskwright.infer.predictor import predict
+from maskwright.metrics.alike import TOLERANCES, compare
 from maskwright.nn.modes import evaluating
 from maskwright.structures import Geometry, Images, Scene
 from tests.export.conftest import CLASSES, network

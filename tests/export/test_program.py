@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from maskwright import zoo
-from maskwright.export.check import Tolerance, compare
 from maskwright.export.golden import batches, drawn
 from maskwright.export.program import trace, without_weights
+from maskwright.metrics.alike import Tolerance, compare
 from maskwright.structures import Images
 from tests.contract.test_models import CLASSES, TINY, ready
 

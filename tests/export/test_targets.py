@@ -12,8 +12,8 @@ import torch
 from maskwright import zoo
 from maskwright.errors import InputError
 from maskwright.export import artifact, targets
-from maskwright.export.check import TOLERANCES
 from maskwright.export.golden import drawn
+from maskwright.metrics.alike import TOLERANCES
 from maskwright.structures import Taxonomy
 
 PICTURES = [drawn((150, 187), 0)]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from maskwright.cli.progress import Download
 from maskwright.errors import InputError
+
+MANY = 200
+"""Pictures that make it worthwhile to measure how to compute first."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +83,32 @@ def load(args: argparse.Namespace, weights: list[str], model: str | None, resize
     if len(models) == 1 and args.tta is None:
         return models[0], tiles
     return ensemble(models, weights=args.votes, kinds=args.tta, resize=resize), tiles
+
+
+def settle(args: argparse.Namespace, model: Any, paths: Sequence[Path]) -> tuple[str, str]:
+    """``--device`` and ``--precision``; where both are ``auto``, what was measured on this machine (``infer.choose``).
+
+    It is measured where ``MANY`` pictures make it worth its time, and known from then on. What was chosen is printed.
+    """
+    own = (args.device, args.precision)
+    looks_once = args.tta is None and args.tile is None and hasattr(model, "backbone")
+    if own != ("auto", "auto") or not looks_once:
+        return own
+    from maskwright.infer.choose import choose, known
+    from maskwright.weights.hub import cache_dir
+
+    kept = cache_dir() / "choices.json"
+    choice = known(model, kept, resize=args.resize)
+    if choice is None and len(paths) >= MANY:
+        choice = choose(model, paths, resize=args.resize, kept=kept, say=_say)
+    if choice is None:
+        return own
+    _say(str(choice))
+    return choice.way.device, choice.way.precision
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _votes(text: str) -> list[float]:

@@ -57,15 +57,21 @@ def open_outputs(stack: ExitStack, out: Path, taxonomy: Taxonomy, task: str) -> 
 
 
 def open_places(
-    stack: ExitStack, out: Path, taxonomy: Taxonomy, paths: Sequence[Path], failed: dict[str, str]
+    stack: ExitStack,
+    out: Path,
+    taxonomy: Taxonomy,
+    paths: Sequence[Path],
+    failed: dict[str, str],
+    kind: str = "geojson",
 ) -> Callable[[Path, str, Scene], None]:
     """What takes each image's path, name and scene, and writes its objects to ``objects.geojson`` if it has a place.
 
     Where the images are of several coordinate systems there is a document for each, ``objects-epsg32633.geojson``. An
-    image whose place cannot be read is put into ``failed``.
+    image whose place cannot be read is put into ``failed``. ``kind`` is ``"geojson"`` or ``"gpkg"``.
     """
     from maskwright.data.georeference import read_georeference
     from maskwright.infer.geojson import geojson_document
+    from maskwright.infer.geopackage import geopackage
 
     places: dict[Path, Georeference] = {}
     for path in paths:
@@ -77,8 +83,9 @@ def open_places(
         if place is not None:
             places[path] = place
     systems = {place.epsg for place in places.values()}
+    document = {"geojson": geojson_document, "gpkg": geopackage}[kind]
     adds = {
-        epsg: stack.enter_context(geojson_document(out / _places_name(epsg, len(systems)), taxonomy, epsg))
+        epsg: stack.enter_context(document(out / f"{_places_name(epsg, len(systems))}.{kind}", taxonomy, epsg))
         for epsg in systems
     }
 
@@ -91,8 +98,8 @@ def open_places(
 
 def _places_name(epsg: int | None, systems: int) -> str:
     if systems == 1:
-        return "objects.geojson"
-    return "objects-local.geojson" if epsg is None else f"objects-epsg{epsg}.geojson"
+        return "objects"
+    return "objects-local" if epsg is None else f"objects-epsg{epsg}"
 
 
 def require_writable(folder: Path) -> None:

@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--budget",
-        type=_milliseconds,
+        type=milliseconds,
         metavar="TIME",
         help="such as 100ms or 0.5s: exit code 1 if more than a tenth of the pictures take longer",
     )
@@ -264,7 +264,7 @@ def _number(value: float | None, unit: float, places: int) -> str:
     return "-" if value is None else f"{value / unit:.{places}f}"
 
 
-def _milliseconds(text: str) -> float:
+def milliseconds(text: str) -> float:
     plain, unit = (text[:-2], 1.0) if text.endswith("ms") else (text[:-1], 1e3) if text.endswith("s") else (text, 1.0)
     try:
         value = float(plain) * unit

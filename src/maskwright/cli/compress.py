@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     described = {**zoo.describe(after), "card": _card(before, args)}
     store.save(args.out / "best.safetensors", after.state_dict(), described)
     models, integers = {"before": before, "after": after}, None
-    pictures = _pictures(val)
+    pictures = pictures_of(val)
     if args.quantize is not None:
         if args.quantize == "int8":
             integers = _int8_of(args, after, described, train, val)
@@ -298,7 +298,7 @@ def _figures(args: argparse.Namespace, model: Any, val: Loads) -> dict[str, Any]
     }
 
 
-def _pictures(val: Loads, most: int = 8) -> list[Path]:
+def pictures_of(val: Loads, most: int = 8) -> list[Path]:
     """Some of the files, evenly spread."""
     count = min(most, len(val))
     paths = [val.record(i * len(val) // count).path for i in range(count)]

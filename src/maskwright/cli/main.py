@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "write a model for a runtime: ONNX Runtime, OpenVINO, TensorRT or compiled PyTorch",
     "benchmark": "time models from file to masks, stage by stage, against a budget",
     "compress": "make a model smaller: prune channels, tune, quantize; and say what it cost and brought",
+    "search": "find the most accurate form of a model within a budget of time on this machine",
     "score": "measure result files against annotations, without a model",
     "audit": "find what is wrong with a data set before it costs a training run",
     "synth": "draw scenes with perfect labels: street, cells, parts, shelf, orchard",

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskwright.cli import _looks
+from maskwright.cli import _looks, _many
 from maskwright.cli._outputs import (
     Painter,
     names_inside,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="image files, folders or glob patterns")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="image files, folders or glob patterns, or a table")
     parser.add_argument(
         "--weights",
         action="append",
@@ -70,6 +70,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto", help="default: auto")
     parser.add_argument("--commercial", action="store_true", help="refuse weights that may not be used commercially")
     _looks.add_flags(parser)
+    _many.add_flags(parser)
+    parser.add_argument(
+        "--map", choices=("geojson", "gpkg"), default="geojson", help="what GeoTIFFs' objects go to (default: geojson)"
+    )
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
@@ -77,10 +81,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict every image; 1 if some of them could not be read, which never loses the others' results."""
     # Everything that can be refused is refused before the model is loaded.
-    overlays = None if args.no_overlays else args.out / "overlays"
+    overlays = None if args.no_overlays or _many.wanted(args) else args.out / "overlays"
     require_writable(args.out if overlays is None else overlays)
     weights = _looks.named_weights(args.weights, "embedded")
     _looks.check(args, weights)
+    if _many.wanted(args):
+        return _many.run(args, weights)
     from maskwright.data.io import find_images
     from maskwright.infer.predictor import stream
     from maskwright.protocols import task_of
@@ -92,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
     task = task_of(model)
     threshold = 0.5 if args.score_threshold is None and task == "instance" else args.score_threshold
     merged = len(weights) > 1 or args.tta is not None  # then each model resizes for itself
+    device, precision = _looks.settle(args, model, paths)
     answers = stream(
         model,
         paths,
@@ -99,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
         score_threshold=threshold,
         max_per_image=args.max_per_image,
         batch_size=args.batch_size,
-        device=args.device,
-        precision=args.precision,
+        device=device,
+        precision=precision,
         tiles=tiles,
     )
     counts: dict[str, dict[str, int]] = {}
@@ -108,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     interrupted = False
     with ExitStack() as stack:
         adds = open_outputs(stack, args.out, taxonomy, task)
-        placed = None if task == "semantic" else open_places(stack, args.out, taxonomy, paths, failed)
+        placed = None if task == "semantic" else open_places(stack, args.out, taxonomy, paths, failed, args.map)
         names, inside = unique_names(), names_inside(paths)
         painter = None if overlays is None else stack.enter_context(Painter(overlays, taxonomy, failed))
         try:

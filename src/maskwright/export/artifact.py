@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from maskwright.errors import InputError
-from maskwright.export.check import TOLERANCES, Agreement, compare
 from maskwright.export.exported import ExportedModel, Form, Runtime
 from maskwright.export.golden import SIZES, batches, drawn
 from maskwright.export.layout import Layout
 from maskwright.export.program import Traced, least_side, trace, without_weights
 from maskwright.export.targets import TARGETS, target
+from maskwright.metrics.alike import TOLERANCES, Agreement, compare
 from maskwright.nn.fold import folded
 from maskwright.protocols import Model, task_of
 from maskwright.storage import read_json, write_json

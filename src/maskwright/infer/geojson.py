@@ -8,7 +8,7 @@ coordinates are not projected anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,33 +48,38 @@ def geojson_document(path: str | Path, taxonomy: Taxonomy, epsg: int | None) -> 
 
         def add(name: str, scene: Scene, place: Georeference) -> None:
             nonlocal written
-            if place.epsg != epsg:
-                raise InputError(f"{name} is in EPSG {place.epsg}, the document in {epsg}. Write one for each system.")
-            segments = scene.with_masks().objects()
-            if segments.masks is None:
-                raise InputError(f"objects must have masks to be drawn on a map, those of {name} have none.")
-            counts, offsets = segments.masks.counts.numpy(), segments.masks.offsets.numpy()
-            areas = segments.masks.area().tolist()
-            for i, label in enumerate(segments.labels.tolist()):
-                if areas[i] == 0:
-                    continue
-                shapes = polygons(counts[offsets[i] : offsets[i + 1]], (scene.size[0], scene.size[1]), place)
+            for shapes, properties in features(name, scene, place, taxonomy, epsg):
                 one = len(shapes) == 1
-                score = None if segments.scores is None else round(float(segments.scores[i]), 6)
-                feature = {
-                    "type": "Feature",
-                    "geometry": {
-                        "type": "Polygon" if one else "MultiPolygon",
-                        "coordinates": shapes[0] if one else shapes,
-                    },
-                    "properties": {"file": name, "class": taxonomy.names[label], "score": score, "pixels": areas[i]},
-                }
+                geometry = {"type": "Polygon" if one else "MultiPolygon", "coordinates": shapes[0] if one else shapes}
+                feature = {"type": "Feature", "geometry": geometry, "properties": properties}
                 file.write((b",\n" if written else b"\n") + orjson.dumps(feature))
                 written += 1
 
         file.write(orjson.dumps(head)[:-1] + b',"features":[')
         yield add
         file.write(b"\n]}\n")
+
+
+def features(
+    name: str, scene: Scene, place: Georeference, taxonomy: Taxonomy, epsg: int | None
+) -> Iterator[tuple[list[list[list[list[float]]]], dict[str, Any]]]:
+    """A scene's objects on the map: coordinates of a multipolygon, and ``file``, ``class``, ``score``, ``pixels``.
+
+    Raises:
+        InputError: the scene has no segments with masks, or lies in another coordinate system than ``epsg``.
+    """
+    if place.epsg != epsg:
+        raise InputError(f"{name} is in EPSG {place.epsg}, the document in {epsg}. Write one for each system.")
+    segments = scene.with_masks().objects()
+    if segments.masks is None:
+        raise InputError(f"objects must have masks to be drawn on a map, those of {name} have none.")
+    counts, offsets = segments.masks.counts.numpy(), segments.masks.offsets.numpy()
+    areas = segments.masks.area().tolist()
+    for i, label in enumerate(segments.labels.tolist()):
+        if areas[i]:
+            shapes = polygons(counts[offsets[i] : offsets[i + 1]], (scene.size[0], scene.size[1]), place)
+            score = None if segments.scores is None else round(float(segments.scores[i]), 6)
+            yield shapes, {"file": name, "class": taxonomy.names[label], "score": score, "pixels": areas[i]}
 
 
 def polygons(counts: np.ndarray, size: tuple[int, int], place: Georeference) -> list[list[list[list[float]]]]:

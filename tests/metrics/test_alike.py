@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from maskwright.export.check import TOLERANCES, Agreement, compare
+from maskwright.metrics.alike import TOLERANCES, Agreement, compare
 from maskwright.structures import Masks, Scene, Segments
 
 SIZE = (40, 60)

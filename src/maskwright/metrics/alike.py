@@ -1,4 +1,4 @@
-"""Whether what a program finds is what the model finds."""
+"""Whether two ways of computing a model find the same: scenes compared one by one, up to rounding."""
 
 from __future__ import annotations
 
