@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -150,3 +154,67 @@ def test_or_is_left_out_aloud(pictures: Path) -> None:
     assert done["step"] == 10
     assert heard
     assert all("2.png" in said for said in heard)
+
+
+# ---- processes that load pictures -----------------------------------------------------------------------------------
+
+PARENT = os.getpid()
+
+
+class Fatal(Discs):
+    """Whoever loads the last picture, in a process of its own, is killed, or waits forever."""
+
+    way = "dies"
+
+    def load(self, index: int) -> Any:
+        if index == len(self) - 1 and os.getpid() != PARENT:
+            if self.way == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(600)
+        return super().load(index)
+
+
+@pytest.mark.parametrize("way", ["dies", "hangs"])
+def test_a_loading_process_that_dies_or_hangs_stops_the_run_with_a_checkpoint(tmp_path: Path, way: str) -> None:
+    def trained(source: Discs, out: Path, workers: int, **more: Any) -> dict[str, Any]:
+        loader = make_loader(source, Augment(), Shuffled(source, 2, seed=1), workers=workers, prefetch=1, timeout=3)
+        options = TrainOptions(steps=8, batch_size=2, device="cpu", precision="32", checkpoint_every=0)
+        seed_all(0)
+        model: Any = TakesAll(norm=False)
+        model.taxonomy = source.taxonomy
+        return train(model, loader, options=options, out=out, quiet=True, **more)
+
+    whole = Discs(16, size=(64, 64), seed=1)
+    trained(whole, tmp_path / "whole", 0)
+    fatal = Fatal(16, size=(64, 64), seed=1)
+    fatal.way = way
+    with pytest.raises(InputError, match="a process that loads pictures died or hung"):
+        trained(fatal, tmp_path / "run", 1)
+    (newest, *_) = checkpoint.found(tmp_path / "run" / "checkpoints")
+    assert checkpoint.step_of(newest) >= 1
+    trained(whole, tmp_path / "run", 0, resume=True)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+# ---- a disk that is full --------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_stops_the_run_and_costs_what_came_after_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, count = torch.save, 0
+
+    def full(state: Any, file: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, file)
+
+    run(tmp_path / "whole", steps=8)
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        run(tmp_path / "run", steps=8, checkpoint_every=2)
+    assert [checkpoint.step_of(path) for path in checkpoint.found(tmp_path / "run" / "checkpoints")] == [4, 2]
+    run(tmp_path / "run", steps=8, checkpoint_every=2, resume=True)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")

@@ -169,6 +169,7 @@ def run(args: argparse.Namespace) -> int:
         workers=options.workers,
         multiple=model.size_divisor,
         left_out=tell if options.bad_images == "skip" else None,
+        timeout=60 * options.timeout_minutes,
     )
     samples = None if val is None else Samples(val)
 

@@ -62,6 +62,7 @@ def make_loader(
     multiple: int = 32,
     prefetch: int = PREFETCH,
     left_out: Callable[[str], None] | None = None,
+    timeout: float = 0.0,
 ) -> Loader:
     """Batches of ``source`` in the order of ``sampler``.
 
@@ -74,6 +75,7 @@ def make_loader(
         prefetch: batches that each worker keeps ready.
         left_out: told why a batch with a picture that cannot be read is left out; ``None`` raises instead. More than
             ``BAD_IN_A_ROW`` such batches one after the other are raised all the same.
+        timeout: seconds to wait for a worker's batch; 0 waits as long as it takes.
 
     Raises:
         InputError: ``sampler`` replays with a lag shorter than what the workers draw ahead.
@@ -84,7 +86,8 @@ def make_loader(
             f"{workers} workers draw {workers * prefetch} batches ahead, so the lag of the replay must be more than "
             f"that, got {replay.lag}. Raise it, or lower workers or prefetch."
         )
-    return Loader(source, augment, sampler, workers=workers, multiple=multiple, prefetch=prefetch, left_out=left_out)
+    ways: dict[str, Any] = {"multiple": multiple, "prefetch": prefetch, "left_out": left_out, "timeout": timeout}
+    return Loader(source, augment, sampler, workers=workers, **ways)
 
 
 class Loader:
@@ -105,6 +108,7 @@ class Loader:
         multiple: int,
         prefetch: int,
         left_out: Callable[[str], None] | None = None,
+        timeout: float = 0.0,
     ) -> None:
         self._left_out = left_out
         self._sampler = sampler
@@ -115,7 +119,12 @@ class Loader:
             give_back()
             # Forked workers share what the source holds in memory; where there is no fork they get a copy.
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-            parallel = {"prefetch_factor": prefetch, "persistent_workers": True, "multiprocessing_context": method}
+            parallel = {
+                "timeout": timeout,
+                "prefetch_factor": prefetch,
+                "persistent_workers": True,
+                "multiprocessing_context": method,
+            }
         made: Any = _Made(source, augment, multiple)  # neither is a subclass of what torch's annotations ask for
         watched: Any = _Watched(sampler, self._ahead)
         self._loader: DataLoader[Any] = DataLoader(
@@ -132,13 +141,13 @@ class Loader:
         """Batches from where the state stands.
 
         Raises:
-            InputError: a picture cannot be read; the message names its file.
+            InputError: a picture cannot be read; the message names its file. Or a worker died, or did not answer.
         """
         self._state = self.state_dict()
         self._sampler.load_state_dict(self._state)
         self._ahead.clear()
         in_a_row = 0
-        for made in self._loader:
+        for made in self._batches():
             if isinstance(made, InputError) and self._left_out is not None and in_a_row < BAD_IN_A_ROW:
                 in_a_row += 1
                 self._state = self._ahead.popleft()
@@ -150,6 +159,22 @@ class Loader:
                 raise InputError(str(made))
             self._state = self._ahead.popleft()
             yield _unpacked(made)
+
+    def _batches(self) -> Iterator[Any]:
+        stream = iter(self._loader)
+        while True:
+            try:
+                made = next(stream)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader" not in str(error):
+                    raise
+                raise InputError(
+                    f"a process that loads pictures died or hung ({str(error).splitlines()[0]}). Is there memory "
+                    "enough, and does the disk answer? Give fewer --workers, or --workers 0 to see what it dies of."
+                ) from error
+            yield made
 
     def state_dict(self) -> dict[str, Any]:
         """The sampler's state after the batches handed out so far, with what was reported on them."""

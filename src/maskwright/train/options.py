@@ -97,7 +97,7 @@ class TrainOptions:
     sync_norm: bool = False
     """Several processes: batch norms in training mode see the pictures of all of them."""
     timeout_minutes: float = 30.0
-    """Several processes: the run stops where one waits so long for another."""
+    """The run stops where it waits so long for a batch, or one of several processes for another."""
     device: str = "auto"
     """Where to compute: cpu, cuda, cuda:1, mps; auto is a GPU if there is one."""
     channels_last: bool = True
