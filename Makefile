@@ -22,7 +22,7 @@ check: .venv/dev.stamp
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
 # Trainings run for hours, each as its first lines say; peers that the development set-up does not install are asked for there.
-TRAININGS := nuclei_% street_families% families_by_heart% training_ways%
+TRAININGS := nuclei_% street_families% families_by_heart% training_ways% input_idle%
 PEERS := boundary_ap% deformable_attention% mask2former_speed% small_models_peer%
 
 bench: .venv/dev.stamp
