@@ -4,7 +4,8 @@ The model is ``mask-rcnn-mobilenetv3`` with thin parts for small objects, from s
 schedule and number of steps are equal within a seed, and so are the first weights; only what the way's name says
 differs. The teacher is what ships with the package, a Mask R-CNN that learned from the same 467 pictures. Figures are
 of the weights after the last step (their moving average, but for ``no average``), on ``val``, which chose nothing.
-The steps of ``four stages`` are those of all stages together: its detector begins anew after 90, from random weights.
+The steps of ``four stages`` are those of all stages together: its detector begins anew after 90, from random weights
+and not from the ImageNet weights that the method begins with, so its row says what it costs from scratch, only that.
 ``--held-out`` measures on a fifth of ``train`` that is then not learned from; factors of the teacher were chosen there.
 
     python benchmarks/training_ways.py --data NUCLEI --steps 300 --keep docs/training.json --page docs/training.md

@@ -210,7 +210,7 @@ def test_stages_one_after_the_other(data: Path, tmp_path: Path, capsys: pytest.C
     more = ("--val", str(data / "train.json"), "--evaluations", "1", "--stages", "alternating")
     assert main(words(data, out, *more, "--stage-shares", "1,1,1", "--json")) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["step"], len(told["recall"])) == (2, 3)
+    assert (told["step"], len(told["recall"])) == (2, 4)
     assert json.loads((out / "options.json").read_text())["stages"] == "alternating"
     assert main(words(data, tmp_path / "other", "--stage-shares", "1,1,1")) == 2
     assert "--stages, which is not given" in capsys.readouterr().err

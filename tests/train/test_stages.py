@@ -123,7 +123,7 @@ def test_steps_and_recall_are_told(run: tuple[Path, dict[str, Any]]) -> None:
     steps = [json.loads((f / "summary.json").read_text())["step"] for f in (*sorted((out / "stages").glob("*-*")), out)]
     assert steps == [3, 4, 3]
     assert sum(steps) == OPTIONS.steps
-    assert list(answer["recall"]) == ["2 proposals", "3 detector, with the first's RPN", "4 joint"]
+    assert list(answer["recall"]) == ["1 start", "2 proposals", "3 detector, with the first's RPN", "4 joint"]
     assert json.loads((out / "stages" / "recall.json").read_text()) == answer["recall"]
     for figures in answer["recall"].values():
         assert figures["objects"] == sum(len(source().record(i)) for i in range(6))

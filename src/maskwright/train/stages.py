@@ -8,7 +8,8 @@ S. Ren, K. He, R. Girshick, J. Sun, "Faster R-CNN", NIPS 2015 (arXiv:1506.01497)
 4. *joint*: all learn together, from stage 3's network with stage 2's RPN.
 
 The paper's steps 3 and 4 keep the shared layers still and tune the RPN and the detector on them in turn; here both are
-tuned together, as its approximate joint training does, which needs one stage less. The paper wrote proposals to files.
+tuned together, as its approximate joint training does, which needs one stage less; stage 4 therefore begins with an RPN
+that was learned on another backbone, and recall falls until it has followed. The paper wrote proposals to files.
 Crops are drawn anew here at each step, so stage 2's network is kept beside, frozen, and asked for each of them: fixed
 are the proposals of a crop, not those of a file.
 
@@ -67,8 +68,9 @@ def train_stages(
         options: of every stage; their steps or minutes are those of all stages together, and each stage goes through
             the whole schedule of the learning rate.
         shares: of the steps for proposals, detector, joint, each above 0; they are scaled to a sum of 1.
-        recall: measures what a model proposes, see ``metrics.proposals``; asked after stage 2, at the beginning of
-            stage 4, and at the end. What it says is in ``stages/recall.json`` and in the answer, as ``recall``.
+        recall: measures what a model proposes, see ``metrics.proposals``; asked at the start, after stage 2, at the
+            beginning of stage 4, and at the end. What it says is in ``stages/recall.json`` and, as ``recall``, in the
+            answer.
         rest: for the last stage: ``evaluate``, ``samples``, ``about``.
 
     Raises:
@@ -86,6 +88,7 @@ def train_stages(
     say: Callable[[str], None] = (lambda _: None) if quiet else tell
     module = cast(nn.Module, whole)
     start = _start(folder / "start.safetensors", module, meta or {})
+    _report(folder, "1 start", recall, model, say)
     position = batches.state_dict()
 
     def stage(name: str, aim: nn.Module, learns: Callable[[str], bool], part: TrainOptions) -> dict[str, Tensor]:
@@ -93,6 +96,8 @@ def train_stages(
         nonlocal position
         if (place / SUMMARY).is_file():
             kept = checkpoint.load_newest(place / CHECKPOINTS, say)
+            if kept is not None and kept["options"]["steps"] != part.steps:
+                say(f"stage {name} ended before, after {kept['step']} steps, and stays as it is")
             position = position if kept is None else kept["batches"]
         else:
             say(f"stage {name}: {part.steps or part.minutes} {'steps' if part.steps else 'minutes'}")
